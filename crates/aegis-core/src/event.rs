@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use crate::execution::{FailureReason, LoopPlan};
 use crate::{
-    ActionId, Actor, AgentId, BlobId, DenialCode, EventId, ExecutionId, FinishReason, ModelFailureKind, Name, LeafNonce, Score,
-    Sha256, SpanId, Tenant, Timestamp, TraceId, Usage, Verdict, VolumeId,
+    ActionId, Actor, AgentId, BlobId, DenialCode, EventId, ExecutionId, FinishReason, LeafNonce,
+    ModelFailureKind, Name, Score, Sha256, SpanId, Tenant, Timestamp, TraceId, Usage, Verdict, VolumeId,
 };
 
 /// A reference to a sealed blob: a random id and a commitment to its content.

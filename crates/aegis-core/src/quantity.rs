@@ -25,7 +25,11 @@ impl Score {
         if value.is_nan() {
             return Self::ZERO;
         }
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0..=1e6 first")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "clamped to 0..=1e6 first"
+        )]
         let millionths = (value.clamp(0.0, 1.0) * 1e6).round() as u32;
         Self(millionths)
     }

@@ -1,1 +1,7 @@
-//! 
+//! Fakes, virtual clock, scripted model, and one conformance suite per port.
+
+mod clock;
+pub mod conformance;
+pub mod scripted_model;
+
+pub use clock::{SeededIds, TestClock};

@@ -1,0 +1,29 @@
+//! The ports: traits at I/O seams, each with at least two real implementations and one conformance suite.
+
+mod clock;
+mod journal;
+mod model;
+mod sandbox;
+mod secrets;
+mod tool;
+mod volume;
+mod workflows;
+
+pub use clock::{Clock, Ids};
+pub use journal::{
+    AgentPage, AgentRecord, AgentState, AgentVersion, Append, Appended, BlobCopy, EventQuery, ExecutionPage,
+    ExecutionQuery, ExecutionRecord, ExecutionStatus, Head, IterationRecord, Journal, JournalError, NewBlob,
+    VolumeRecord,
+};
+pub use model::{Model, ModelFacts};
+pub use sandbox::{
+    ControlConnection, Ended, HostFile, Mount, Role, Sandbox, SandboxCapabilities, SandboxError,
+    SandboxLimits, SandboxSpec, Sandboxed, Violation,
+};
+pub use secrets::{SecretError, Secrets};
+pub use tool::{Access, Governed, GovernedKind, ToolContext, ToolError, ToolFacts, ToolHost};
+pub use volume::{
+    DirectoryEntry, FileKind, FileMeta, FileRange, FileRecords, Files, Grant, PathRules, Tree, TreeEntry,
+    Volume, VolumeError, VolumeSpec, Workspace,
+};
+pub use workflows::Workflows;

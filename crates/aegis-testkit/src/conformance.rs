@@ -1,0 +1,7 @@
+//! One suite per port; every implementation passes it.
+
+pub mod journal;
+pub mod model;
+pub mod sandbox;
+pub mod tool_host;
+pub mod volume;

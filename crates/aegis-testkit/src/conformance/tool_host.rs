@@ -1,0 +1,1 @@
+//! The conformance suite of the `tool_host` port.
