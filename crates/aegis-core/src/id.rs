@@ -74,6 +74,13 @@ impl AgentId {
     }
 }
 
+impl VolumeId {
+    /// The id of the volume that `execution` calls `name`: UUIDv5 (RFC 9562), so that a resumed run finds its files.
+    pub fn of(execution: ExecutionId, name: &str) -> Self {
+        Self(Uuid::new_v5(&execution.uuid(), name.as_bytes()))
+    }
+}
+
 /// A name as in `metadata.name`: `^[a-z0-9][a-z0-9-]{0,62}$`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

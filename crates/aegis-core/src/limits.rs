@@ -11,7 +11,7 @@ pub const MODEL_ANSWER_BYTES_MAX: usize = 4 << 20;
 /// Most tool calls taken from one model turn.
 pub const TOOL_CALLS_PER_TURN_MAX: usize = 32;
 /// Most model turns within one iteration.
-pub const TURNS_PER_ITERATION_MAX: u32 = 200;
+pub const TURNS_PER_ITERATION_MAX: u32 = 1_000;
 /// Most iterations a manifest may ask for.
 pub const ITERATIONS_MAX: u32 = 20;
 /// Largest result of one tool call that is given to a model, in bytes.

@@ -27,6 +27,8 @@ pub enum FailureReason {
     ExecutionTimeout,
     /// The model gave no answer.
     ModelFailed,
+    /// The model cannot answer such requests: unknown alias, refused credential or request.
+    ModelRefused,
     /// The bootstrap ended without an answer, or with a code other than 0.
     BootstrapFailed,
     /// The sandbox could not be started.
@@ -50,6 +52,19 @@ pub enum FailureReason {
 }
 
 impl FailureReason {
+    /// Whether another iteration might do better. What the node or the manifest lacks does not mend itself.
+    pub const fn may_be_retried(self) -> bool {
+        matches!(
+            self,
+            Self::ValidationExhausted
+                | Self::IterationTimeout
+                | Self::ModelFailed
+                | Self::BootstrapFailed
+                | Self::OutOfMemory
+                | Self::TurnsExhausted
+                | Self::ProtocolViolation
+        )
+    }
     /// The words people see in follow lines and errors.
     pub const fn words(self) -> &'static str {
         match self {
@@ -57,6 +72,7 @@ impl FailureReason {
             Self::IterationTimeout => "the iteration took longer than `execution.iteration_timeout`",
             Self::ExecutionTimeout => "the execution took longer than `security.resources.timeout`",
             Self::ModelFailed => "the model gave no answer",
+            Self::ModelRefused => "the model refused the request",
             Self::BootstrapFailed => "the agent's bootstrap failed",
             Self::SandboxFailed => "the sandbox could not be started",
             Self::OutOfMemory => "the agent used more memory than `security.resources.memory`",

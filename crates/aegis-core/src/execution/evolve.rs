@@ -1,0 +1,155 @@
+//! Folding events into the state.
+
+use super::{CallResult, Iteration, OpenAction, Phase, State, Turn};
+use crate::{Body, Event, Intent, Outcome, Usage};
+
+/// The state after `event`. `None` stands for the time before `execution.created`; an event that cannot come first
+/// leaves it so.
+#[must_use]
+pub fn evolve(state: Option<State>, event: &Event) -> Option<State> {
+    let Some(mut state) = state else { return created(event) };
+    state.position = event.stream_seq;
+    apply_loop(&mut state, event);
+    apply_action(&mut state, event);
+    Some(state)
+}
+
+fn created(event: &Event) -> Option<State> {
+    let Body::ExecutionCreated { plan, .. } = &event.body else { return None };
+    Some(State {
+        phase: Phase::Pending,
+        plan: *plan,
+        root: event.span,
+        iteration_span: event.span.span_id,
+        started_at: None,
+        iteration: 0,
+        current: Iteration::default(),
+        generation: 0,
+        sandbox: None,
+        open: std::collections::BTreeMap::new(),
+        unknown_model_calls: 0,
+        judgements: std::collections::BTreeMap::new(),
+        previous_error: None,
+        cancel: None,
+        crashes: 0,
+        usage: Usage::default(),
+        position: event.stream_seq,
+    })
+}
+
+fn apply_loop(state: &mut State, event: &Event) {
+    match &event.body {
+        Body::ExecutionStarted {} => {
+            state.phase = Phase::Between;
+            state.started_at = Some(event.at);
+        }
+        Body::ExecutionResumed { crashes } => {
+            state.crashes = *crashes;
+            if state.phase == Phase::Generating && !state.current.turns.is_empty() {
+                state.current.notices.push(u32::try_from(state.current.turns.len()).unwrap_or(u32::MAX));
+            }
+        }
+        Body::GenerationStarted { generation, sandbox, .. } => {
+            state.generation = *generation;
+            state.sandbox = Some(sandbox.clone());
+        }
+        Body::GenerationEnded { status, stdout, .. } => {
+            state.sandbox = None;
+            if state.phase == Phase::Answered {
+                state.current.exit = Some(*status);
+                state.current.stdout = *stdout;
+                state.phase = Phase::Validating;
+            }
+        }
+        Body::IterationStarted { iteration } => {
+            state.phase = Phase::Generating;
+            state.iteration = *iteration;
+            state.iteration_span = event.span.span_id;
+            state.current = Iteration::default();
+            state.unknown_model_calls = 0;
+            state.judgements.clear();
+        }
+        Body::IterationPrompted { prompt, .. } => state.current.prompt = Some(*prompt),
+        Body::IterationAnswered { answer, .. } => {
+            state.current.answer = Some(*answer);
+            state.phase = Phase::Answered;
+        }
+        Body::ValidatorCompleted { verdict, reasoning, .. } => {
+            state.current.verdicts.push((verdict.clone(), *reasoning));
+            state.judgements.clear();
+        }
+        Body::IterationCompleted { score, passed, .. } => {
+            state.current.score = Some((*score, *passed));
+            state.phase = Phase::Judged;
+        }
+        Body::IterationFailed { reason, detail, .. } => {
+            state.current.failure = Some((*reason, *detail));
+            state.phase = Phase::Judged;
+        }
+        Body::RefinementApplied { previous_error, .. } => {
+            state.previous_error = Some(*previous_error);
+            state.phase = Phase::Between;
+        }
+        Body::CancelRequested { forced } => state.cancel = Some(state.cancel.unwrap_or(false) || *forced),
+        Body::ExecutionCompleted { .. } => state.phase = Phase::Completed,
+        Body::ExecutionFailed { .. } => state.phase = Phase::Failed,
+        Body::ExecutionCancelled { .. } => state.phase = Phase::Cancelled,
+        _ => {}
+    }
+}
+
+fn apply_action(state: &mut State, event: &Event) {
+    match &event.body {
+        Body::ActionIntended { action, intent, .. } => {
+            state.open.insert(*action, OpenAction { intent: intent.clone(), span: event.span });
+        }
+        Body::ActionCompleted { action, outcome, .. } => {
+            if let Some(open) = state.open.remove(action) {
+                settle(state, &open.intent, outcome);
+            }
+        }
+        Body::ActionDenied { turn, index, result, target: crate::ActionKind::Tool, .. } => {
+            give_result(state, *turn, *index, CallResult { text: *result });
+        }
+        Body::ActionUnknown { action, result, .. } => {
+            let Some(open) = state.open.remove(action) else { return };
+            match (open.intent, result) {
+                (Intent::Model { .. }, _) => state.unknown_model_calls += 1,
+                (Intent::Tool { turn, index, .. }, Some(text)) => {
+                    give_result(state, turn, index, CallResult { text: *text });
+                }
+                _ => {}
+            }
+        }
+        _ => {}
+    }
+}
+
+fn settle(state: &mut State, intent: &Intent, outcome: &Outcome) {
+    if let Outcome::Model { usage, .. } = outcome {
+        state.usage = state.usage.plus(*usage);
+    }
+    match (intent, outcome) {
+        (Intent::Model { .. }, Outcome::Model { answer, tool_calls, .. }) => {
+            state.unknown_model_calls = 0;
+            state.current.turns.push(Turn {
+                answer: *answer,
+                calls: *tool_calls,
+                results: std::collections::BTreeMap::new(),
+            });
+        }
+        (Intent::Tool { turn, index, .. }, Outcome::Tool { result, .. }) => {
+            give_result(state, *turn, *index, CallResult { text: *result });
+        }
+        (Intent::Judge { validator, judge, .. }, Outcome::Model { answer, .. }) => {
+            state.judgements.insert((*validator, *judge), *answer);
+        }
+        _ => {}
+    }
+}
+
+fn give_result(state: &mut State, turn: u32, index: u32, result: CallResult) {
+    if let Some(turn) = state.current.turns.get_mut(turn as usize) {
+        turn.results.entry(index).or_insert(result);
+    }
+}
