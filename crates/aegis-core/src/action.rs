@@ -100,8 +100,8 @@ pub struct ToolResult {
     pub content: String,
     /// True if the tool says it failed.
     pub is_error: bool,
-    /// A few words for the follow line after the tool's first argument, such as `(234 bytes)`.
-    pub summary: Option<String>,
+    /// Bytes written or read, shown after the tool's first argument in follow lines: `(234 bytes)`.
+    pub size: Option<u64>,
     /// Exit code, for commands.
     pub exit_code: Option<i32>,
 }
@@ -109,11 +109,11 @@ pub struct ToolResult {
 impl ToolResult {
     /// A success.
     pub fn ok(content: impl Into<String>) -> Self {
-        Self { content: content.into(), is_error: false, summary: None, exit_code: None }
+        Self { content: content.into(), is_error: false, size: None, exit_code: None }
     }
     /// A failure the model may learn from.
     pub fn error(content: impl Into<String>) -> Self {
-        Self { content: content.into(), is_error: true, summary: None, exit_code: None }
+        Self { content: content.into(), is_error: true, size: None, exit_code: None }
     }
 }
 

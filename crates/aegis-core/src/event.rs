@@ -331,7 +331,7 @@ pub enum Outcome {
         is_error: bool,
         /// Exit code, for commands.
         exit_code: Option<i32>,
-        /// The follow line's tail, such as `(234 bytes)`, in bytes written or read.
+        /// Bytes written or read, shown in follow lines as `(234 bytes)`.
         size: Option<u64>,
     },
 }

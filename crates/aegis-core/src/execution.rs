@@ -10,6 +10,6 @@ mod plan;
 mod state;
 
 pub use decide::{Input, Refused, decide, next};
-pub use evolve::evolve;
+pub use evolve::{apply, evolve};
 pub use plan::{FailureReason, LoopPlan};
 pub use state::{Call, CallResult, Iteration, Next, OpenAction, Phase, State, Turn};

@@ -1,40 +1,20 @@
 //! Folding events into the state.
 
 use super::{CallResult, Iteration, OpenAction, Phase, State, Turn};
-use crate::{Body, Event, Intent, Outcome, Usage};
+use crate::{Body, Event, Intent, Outcome};
 
-/// The state after `event`. `None` stands for the time before `execution.created`; an event that cannot come first
-/// leaves it so.
+/// The state after `event`.
 #[must_use]
-pub fn evolve(state: Option<State>, event: &Event) -> Option<State> {
-    let Some(mut state) = state else { return created(event) };
-    state.position = event.stream_seq;
-    apply_loop(&mut state, event);
-    apply_action(&mut state, event);
-    Some(state)
+pub fn evolve(mut state: State, event: &Event) -> State {
+    apply(&mut state, event);
+    state
 }
 
-fn created(event: &Event) -> Option<State> {
-    let Body::ExecutionCreated { plan, .. } = &event.body else { return None };
-    Some(State {
-        phase: Phase::Pending,
-        plan: *plan,
-        root: event.span,
-        iteration_span: event.span.span_id,
-        started_at: None,
-        iteration: 0,
-        current: Iteration::default(),
-        generation: 0,
-        sandbox: None,
-        open: std::collections::BTreeMap::new(),
-        unknown_model_calls: 0,
-        judgements: std::collections::BTreeMap::new(),
-        previous_error: None,
-        cancel: None,
-        crashes: 0,
-        usage: Usage::default(),
-        position: event.stream_seq,
-    })
+/// Folds `event` in place: what [`evolve`] does, without moving a long conversation about.
+pub fn apply(state: &mut State, event: &Event) {
+    state.position = event.stream_seq;
+    apply_loop(state, event);
+    apply_action(state, event);
 }
 
 fn apply_loop(state: &mut State, event: &Event) {

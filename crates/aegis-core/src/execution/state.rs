@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{FailureReason, LoopPlan};
 use crate::{
-    ActionId, BlobRef, ExitStatus, Intent, SandboxFacts, Score, SpanContext, SpanId, Timestamp, Usage,
-    Verdict,
+    ActionId, BlobRef, Body, Event, ExitStatus, Intent, SandboxFacts, Score, SpanContext, SpanId, Timestamp,
+    Usage, Verdict,
 };
 
 /// Where an execution stands.
@@ -128,6 +128,33 @@ pub struct State {
     pub usage: Usage,
     /// `stream_seq` of the last event folded in.
     pub position: u64,
+}
+
+impl State {
+    /// The state right after an execution's first event; `None` if it is another.
+    #[must_use]
+    pub fn first(created: &Event) -> Option<Self> {
+        let Body::ExecutionCreated { plan, .. } = &created.body else { return None };
+        Some(Self {
+            phase: Phase::Pending,
+            plan: *plan,
+            root: created.span,
+            iteration_span: created.span.span_id,
+            started_at: None,
+            iteration: 0,
+            current: Iteration::default(),
+            generation: 0,
+            sandbox: None,
+            open: BTreeMap::new(),
+            unknown_model_calls: 0,
+            judgements: BTreeMap::new(),
+            previous_error: None,
+            cancel: None,
+            crashes: 0,
+            usage: Usage::default(),
+            position: created.stream_seq,
+        })
+    }
 }
 
 /// What the driver does now.
