@@ -1,0 +1,14 @@
+//! The execution driver: folds the record, does what is next, records what came of it. Recovery is the same path.
+
+mod blueprint;
+mod driver;
+mod generation;
+mod inner_loop;
+mod prompt;
+mod recovery;
+mod signals;
+mod workspace;
+
+pub(crate) use blueprint::Blueprint;
+pub(crate) use driver::{Driver, Services};
+pub(crate) use signals::{Signals, StopReason, Stopper};

@@ -1,0 +1,73 @@
+//! The reference monitor: one door for everything an agent does.
+//!
+//! [`Monitor::pass`] is the whole pipeline, in order. Every stage up to the intent can only refuse; nothing is
+//! performed before its intent is recorded, and nothing performed goes unrecorded. There is no second path.
+
+mod action;
+mod authority;
+mod limiter;
+mod stages;
+
+use std::future::Future;
+
+use aegis_core::{ActionId, Denial};
+
+pub(crate) use action::{Action, Performed, Settled, Target};
+pub(crate) use authority::{Authority, Permit};
+pub(crate) use limiter::Limiter;
+
+use crate::record::{Ledger, RecordError};
+
+/// The monitor. One per node; what belongs to an execution comes in with its [`Authority`].
+pub(crate) struct Monitor {
+    limiter: Limiter,
+}
+
+impl Monitor {
+    pub(crate) fn new(limiter: Limiter) -> Self {
+        Self { limiter }
+    }
+
+    /// Passes one action through every stage. `perform` is called at most once, after the intent is durable.
+    ///
+    /// # Errors
+    /// If the record cannot be written: then either nothing was performed, or the open intent says so.
+    pub(crate) async fn pass<F, Fut>(
+        &self,
+        ledger: &mut Ledger,
+        authority: &Authority,
+        action: &Action<'_>,
+        perform: F,
+    ) -> Result<Settled, RecordError>
+    where
+        F: FnOnce(ActionId) -> Fut,
+        Fut: Future<Output = Performed>,
+    {
+        let permit = match self.decide(ledger, authority, action) {
+            Ok(permit) => permit,
+            Err(denial) => return stages::record_denial(ledger, action, denial).await,
+        };
+        let reserved = match self.limiter.reserve(&permit, ledger.scribe.clock.monotonic()) {
+            Ok(reserved) => reserved,
+            Err(denial) => return stages::record_denial(ledger, action, denial).await,
+        };
+        let id = stages::record_intent(ledger, action, &permit).await?;
+        let started = ledger.scribe.clock.monotonic();
+        let performed = perform(id).await;
+        let duration = ledger.scribe.clock.monotonic().saturating_sub(started);
+        drop(reserved);
+        let redacted = stages::redact(stages::cap_response(performed, &permit));
+        stages::record_outcome(ledger, id, redacted, duration).await
+    }
+
+    /// The deciding stages, in order; each can only take away.
+    fn decide(&self, ledger: &Ledger, authority: &Authority, action: &Action<'_>) -> Result<Permit, Denial> {
+        stages::authenticate(ledger, action)?;
+        stages::freeze(ledger)?;
+        let matched = authority.constraints(action)?;
+        let permit = authority.authorise(action, matched)?;
+        stages::judge(&permit)?;
+        stages::breaker(action)?;
+        Ok(permit)
+    }
+}

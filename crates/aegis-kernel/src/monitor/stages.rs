@@ -1,0 +1,217 @@
+//! The stages that do not depend on the manifest, and those that write the record.
+
+use std::time::Duration;
+
+use aegis_core::{
+    ActionId, ActionKind, Body, Denial, DenialCode, Durability, Intent, ModelAnswer, Outcome, ToolResult,
+};
+use serde_json::json;
+
+use super::{Action, Performed, Permit, Settled, Target};
+use crate::port::ToolError;
+use crate::record::{Ledger, RecordError};
+
+/// What a model is told of a tool call that was given up.
+const INTERRUPTED: &str =
+    "interrupted: it is not known whether this call took effect. Look before you repeat it.";
+
+/// The caller is the execution whose ledger this is: the control socket is the proof. What remains to check is that
+/// it is still allowed to act at all, and that the generation that speaks is the one that lives.
+pub(crate) fn authenticate(ledger: &Ledger, action: &Action<'_>) -> Result<(), Denial> {
+    let refuse = |message: &str| {
+        Err(Denial {
+            code: DenialCode::ExecutionNotActive,
+            rule: "node:execution".to_owned(),
+            message: message.to_owned(),
+            remedy: "start a new execution".to_owned(),
+        })
+    };
+    if ledger.state.phase.is_final() || ledger.state.cancel.is_some() {
+        return refuse("the execution is over or being cancelled");
+    }
+    match action.target {
+        Target::Judge { .. } => Ok(()),
+        _ if ledger.state.sandbox.is_some() && ledger.state.generation == action.generation => Ok(()),
+        _ => refuse("the sandbox generation that asks is not the one that lives"),
+    }
+}
+
+/// Freezes of agent, tool, tenant and fleet. None can be set on this version, so nothing is frozen; the record's
+/// epochs are compared here once they can be.
+pub(crate) fn freeze(_ledger: &Ledger) -> Result<(), Denial> {
+    Ok(())
+}
+
+/// Risk and approval. `ask` is a refusal as long as approvals do not stand on this node.
+pub(crate) fn judge(permit: &Permit) -> Result<(), Denial> {
+    if !permit.ask {
+        return Ok(());
+    }
+    Err(Denial {
+        code: DenialCode::ApprovalRequired,
+        rule: permit.rule.clone(),
+        message: "a person must approve this, and approvals do not stand on this node".to_owned(),
+        remedy: "permit the tool without asking, or do without it".to_owned(),
+    })
+}
+
+/// Circuit breakers of tools and models. None trip on this version: retries and fallback are the model adapter's.
+pub(crate) fn breaker(_action: &Action<'_>) -> Result<(), Denial> {
+    Ok(())
+}
+
+/// Results larger than the capability permits are withheld; the call itself has happened and is recorded.
+pub(crate) fn cap_response(performed: Performed, permit: &Permit) -> Performed {
+    let Some(most) = permit.max_response_bytes else { return performed };
+    match performed {
+        Performed::Tool(Ok(result)) if result.content.len() as u64 > most => Performed::Tool(Ok(ToolResult {
+            content: format!(
+                "{}: the result has {} bytes, rule `{}` permits {most}. Ask for less at once.",
+                DenialCode::OutputSizeExceeded,
+                result.content.len(),
+                permit.rule
+            ),
+            is_error: true,
+            ..result
+        })),
+        other => other,
+    }
+}
+
+/// What is recorded: the exact text and the evidence copy. The rule set is empty on this version, so both are one.
+pub(crate) fn redact(performed: Performed) -> Performed {
+    performed
+}
+
+/// Records a refusal and what the model is told.
+pub(crate) async fn record_denial(
+    ledger: &mut Ledger,
+    action: &Action<'_>,
+    denial: Denial,
+) -> Result<Settled, RecordError> {
+    let mut blobs = Vec::new();
+    let (target, name, turn, index, arguments) = match action.target {
+        Target::Model { alias, turn } => (ActionKind::Model, alias.to_owned(), turn, 0, String::new()),
+        Target::Judge { alias, validator, judge } => (ActionKind::Judge, alias.to_owned(), validator, judge, String::new()),
+        Target::Tool { turn, index, call, .. } => {
+            (ActionKind::Tool, recordable_name(&call.name), turn, index, call.arguments.to_string())
+        }
+    };
+    let told = format!("{} ({}). {} To permit it: {}", denial.code, denial.rule, denial.message, denial.remedy);
+    let body = Body::ActionDenied {
+        action: ActionId::from_uuid(ledger.scribe.ids.uuid()),
+        iteration: ledger.state.iteration,
+        target,
+        name,
+        turn,
+        index,
+        arguments: ledger.scribe.blob(arguments, &mut blobs),
+        code: denial.code,
+        rule: denial.rule.clone(),
+        result: ledger.scribe.blob(told, &mut blobs),
+    };
+    ledger.fact(body, blobs, Durability::Process).await?;
+    Ok(Settled::Denied(denial))
+}
+
+/// A tool name a model made up is text; only what looks like a name goes into the record's columns.
+fn recordable_name(name: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if (1..=64).contains(&name.len()) && name.chars().all(plain) { name.to_owned() } else { "unknown".to_owned() }
+}
+
+/// Records the intent. It is durable when this returns: only then may the effect happen.
+pub(crate) async fn record_intent(
+    ledger: &mut Ledger,
+    action: &Action<'_>,
+    permit: &Permit,
+) -> Result<ActionId, RecordError> {
+    let mut blobs = Vec::new();
+    let id = ActionId::from_uuid(ledger.scribe.ids.uuid());
+    let (intent, durability) = match action.target {
+        Target::Model { alias, turn } => (Intent::Model { alias: alias.to_owned(), turn }, Durability::Power),
+        Target::Judge { alias, validator, judge } => {
+            (Intent::Judge { alias: alias.to_owned(), validator, judge }, Durability::Power)
+        }
+        Target::Tool { turn, index, call, facts } => {
+            let arguments = ledger.scribe.blob(call.arguments.to_string(), &mut blobs);
+            let idempotent = facts.is_some_and(|facts| facts.idempotent);
+            let intent = Intent::Tool { turn, index, tool: call.name.clone(), arguments, rule: permit.rule.clone(), idempotent };
+            // Files of an ephemeral volume and commands in the sandbox are inside the execution: nothing outside
+            // it changes, so surviving `kill -9` is enough.
+            (intent, Durability::Process)
+        }
+    };
+    let iteration = ledger.state.iteration;
+    let body = Body::ActionIntended { action: id, iteration, generation: action.generation, intent };
+    ledger.fact(body, blobs, durability).await?;
+    Ok(id)
+}
+
+/// Records what came of it.
+pub(crate) async fn record_outcome(
+    ledger: &mut Ledger,
+    id: ActionId,
+    performed: Performed,
+    duration: Duration,
+) -> Result<Settled, RecordError> {
+    let mut blobs = Vec::new();
+    let scribe = ledger.scribe.clone();
+    let (outcome, settled) = match performed {
+        Performed::Model(Ok(answer)) => {
+            let outcome = model_outcome(&answer, scribe.blob(answer_json(&answer), &mut blobs));
+            (outcome, Settled::Model(answer))
+        }
+        Performed::Model(Err(failure)) => {
+            let detail = scribe.blob(failure.message.clone(), &mut blobs);
+            let outcome = Outcome::ModelFailed { failure: failure.kind, detail, attempts: failure.attempts };
+            (outcome, Settled::ModelFailed(failure))
+        }
+        Performed::Tool(result) => {
+            let result = result.unwrap_or_else(tool_failure);
+            let outcome = Outcome::Tool {
+                result: scribe.blob(result.content, &mut blobs),
+                is_error: result.is_error,
+                exit_code: result.exit_code,
+                size: result.size,
+            };
+            (outcome, Settled::Tool)
+        }
+        Performed::Interrupted => {
+            let result = Some(scribe.blob(INTERRUPTED, &mut blobs));
+            ledger.fact(Body::ActionUnknown { action: id, retry: false, result }, blobs, Durability::Process).await?;
+            return Ok(Settled::Interrupted);
+        }
+    };
+    let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    ledger.fact(Body::ActionCompleted { action: id, outcome, duration_ms }, blobs, Durability::Process).await?;
+    Ok(settled)
+}
+
+/// A failure of the tool's own is a result the model may learn from.
+fn tool_failure(error: ToolError) -> ToolResult {
+    match error {
+        ToolError::Denied(denial) => {
+            ToolResult::error(format!("{} ({}). {} To permit it: {}", denial.code, denial.rule, denial.message, denial.remedy))
+        }
+        other => ToolResult::error(other.to_string()),
+    }
+}
+
+/// The stored form of an answer, from which a conversation is rebuilt.
+fn answer_json(answer: &ModelAnswer) -> String {
+    json!({"content": answer.content, "tool_calls": answer.tool_calls}).to_string()
+}
+
+fn model_outcome(answer: &ModelAnswer, blob: aegis_core::BlobRef) -> Outcome {
+    Outcome::Model {
+        answer: blob,
+        finish: answer.finish,
+        tool_calls: u32::try_from(answer.tool_calls.len()).unwrap_or(u32::MAX),
+        usage: answer.usage,
+        provider: answer.provider.clone(),
+        model: answer.model.clone(),
+        fingerprint: answer.fingerprint.clone(),
+        attempts: answer.attempts,
+    }
+}

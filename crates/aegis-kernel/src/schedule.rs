@@ -1,0 +1,107 @@
+//! The scheduler: bounded, first come first served, and the place where running executions can be reached.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aegis_core::ExecutionId;
+use aegis_core::limits::{EXECUTIONS_PENDING_MAX, EXECUTIONS_RUNNING_MAX};
+use aegis_core::{Diagnosis, ErrorCode};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::execution::Signals;
+
+/// Executions that wait or run on this node.
+#[derive(Clone)]
+pub(crate) struct Scheduler {
+    slots: Arc<Semaphore>,
+    known: Arc<Mutex<HashMap<ExecutionId, Signals>>>,
+    tasks: TaskTracker,
+    park: CancellationToken,
+}
+
+impl Scheduler {
+    pub(crate) fn new() -> Self {
+        Self {
+            slots: Arc::new(Semaphore::new(EXECUTIONS_RUNNING_MAX)),
+            known: Arc::default(),
+            tasks: TaskTracker::new(),
+            park: CancellationToken::new(),
+        }
+    }
+
+    /// Refuses, before anything is recorded, what would not fit the queue.
+    pub(crate) fn admit(&self) -> Result<(), Diagnosis> {
+        if self.park.is_cancelled() {
+            return Err(Diagnosis::new(ErrorCode::Overloaded, "the daemon is stopping").hint("try again in a moment"));
+        }
+        if self.len() >= EXECUTIONS_PENDING_MAX {
+            let message = format!("{EXECUTIONS_PENDING_MAX} executions wait or run already");
+            return Err(Diagnosis::new(ErrorCode::Overloaded, message).hint("try again later"));
+        }
+        Ok(())
+    }
+
+    /// Runs `work` once a slot is free, in the order of calls.
+    pub(crate) fn run<F, Fut>(&self, execution: ExecutionId, work: F)
+    where
+        F: FnOnce(Signals) -> Fut + Send + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let signals = Signals { park: self.park.clone(), ..Signals::default() };
+        self.lock().insert(execution, signals.clone());
+        let scheduler = self.clone();
+        self.tasks.spawn(async move {
+            let slot = tokio::select! {
+                slot = scheduler.slots.acquire() => slot.ok(),
+                // A cancelled execution does not wait for a slot to be told so; a parked one stays pending.
+                () = signals.cancel.cancelled() => None,
+                () = signals.park.cancelled() => { scheduler.lock().remove(&execution); return }
+            };
+            work(signals).await;
+            drop(slot);
+            scheduler.lock().remove(&execution);
+        });
+    }
+
+    /// Passes a cancel on to an execution of this node. `false` if it is not here.
+    pub(crate) fn cancel(&self, execution: ExecutionId, forced: bool) -> bool {
+        let known = self.lock();
+        let Some(signals) = known.get(&execution) else { return false };
+        signals.cancel.cancel();
+        if forced {
+            signals.kill.cancel();
+        }
+        true
+    }
+
+    /// Whether the execution waits or runs here.
+    pub(crate) fn holds(&self, execution: ExecutionId) -> bool {
+        self.lock().contains_key(&execution)
+    }
+
+    /// Executions that run, and that wait.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        let running = EXECUTIONS_RUNNING_MAX - self.slots.available_permits();
+        (running, self.len().saturating_sub(running))
+    }
+
+    /// Parks everything; returns when all have stopped or `grace` is over.
+    pub(crate) async fn stop(&self, grace: Duration) {
+        self.park.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(grace, self.tasks.wait()).await.is_err() {
+            tracing::warn!("some executions did not reach a recorded point in time; they resume at the next start");
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ExecutionId, Signals>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,55 @@
+//! The tool router: which host a name belongs to, and `cmd.run`, which runs in the execution's own sandbox.
+
+mod command;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::port::{ToolFacts, ToolHost};
+
+pub(crate) use command::{Command, command_result, command_run_facts};
+
+/// Where a tool lives.
+pub(crate) enum Home {
+    /// In the sandbox, through the dispatch protocol.
+    Sandbox(Arc<ToolFacts>),
+    /// In a tool host.
+    Host(Arc<dyn ToolHost>, Arc<ToolFacts>),
+}
+
+impl Home {
+    pub(crate) fn facts(&self) -> &ToolFacts {
+        match self {
+            Self::Sandbox(facts) | Self::Host(_, facts) => facts,
+        }
+    }
+}
+
+/// All tools of the node.
+pub(crate) struct Router {
+    sandbox: Arc<ToolFacts>,
+    hosted: BTreeMap<String, (Arc<dyn ToolHost>, Arc<ToolFacts>)>,
+}
+
+impl Router {
+    /// The first host that offers a name has it.
+    pub(crate) fn new(hosts: &[Arc<dyn ToolHost>]) -> Self {
+        let mut hosted = BTreeMap::new();
+        for host in hosts {
+            for facts in host.tools() {
+                hosted
+                    .entry(facts.schema.name.clone())
+                    .or_insert_with(|| (Arc::clone(host), Arc::new(facts.clone())));
+            }
+        }
+        Self { sandbox: Arc::new(command_run_facts()), hosted }
+    }
+
+    /// Where the tool called `name` lives.
+    pub(crate) fn find(&self, name: &str) -> Option<Home> {
+        if name == self.sandbox.schema.name {
+            return Some(Home::Sandbox(Arc::clone(&self.sandbox)));
+        }
+        self.hosted.get(name).map(|(host, facts)| Home::Host(Arc::clone(host), Arc::clone(facts)))
+    }
+}

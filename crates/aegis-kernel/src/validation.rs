@@ -1,0 +1,115 @@
+//! Validation: from a candidate to verdicts. Scoring is pure; what touches the world (a fresh sandbox, a judge's
+//! model call) goes through the driver and the monitor.
+
+mod candidate;
+mod command;
+mod consensus;
+mod judge;
+mod schema;
+
+use aegis_core::execution::FailureReason;
+use aegis_core::{Body, Durability, ExitStatus, Score, Verdict};
+use aegis_manifest::Validator;
+
+pub(crate) use candidate::Candidate;
+pub(crate) use schema::Schema;
+
+use crate::execution::{Driver, Halt, words};
+
+/// What a validator found, before the manifest's minimum is applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Finding {
+    pub(crate) score: Score,
+    pub(crate) confidence: Score,
+    /// Why, for people and for the next prompt.
+    pub(crate) reasoning: String,
+    /// Whether code from the workspace had a part in it.
+    pub(crate) self_attested: bool,
+}
+
+impl Finding {
+    /// A finding without doubt.
+    pub(crate) fn sure(score: Score, reasoning: impl Into<String>) -> Self {
+        Self { score, confidence: Score::ONE, reasoning: reasoning.into(), self_attested: false }
+    }
+    /// Right or wrong, nothing between.
+    pub(crate) fn binary(right: bool, reasoning: impl Into<String>) -> Self {
+        Self::sure(if right { Score::ONE } else { Score::ZERO }, reasoning)
+    }
+}
+
+impl Driver {
+    /// Runs validator `index` and records its verdict.
+    pub(crate) async fn validate(&mut self, index: u32) -> Result<(), Halt> {
+        let Some(validator) = self.blueprint.validators.get(index as usize).cloned() else {
+            return Err(Halt::Execution(FailureReason::Internal, format!("there is no validator {index}")));
+        };
+        let finding = match self.find(&validator, index).await {
+            Err(Halt::Execution(reason, detail)) => {
+                let name = validator.name();
+                return Err(Halt::Execution(reason, format!("validator {name}: {detail}")));
+            }
+            other => other?,
+        };
+        let verdict = Verdict {
+            validator: validator.name().to_owned(),
+            passed: finding.score >= validator.min_score() && finding.confidence >= validator.min_confidence(),
+            score: finding.score,
+            confidence: finding.confidence,
+        };
+        let mut blobs = Vec::new();
+        let body = Body::ValidatorCompleted {
+            iteration: self.ledger.state.iteration,
+            index,
+            verdict,
+            reasoning: self.ledger.scribe.blob(finding.reasoning, &mut blobs),
+            self_attested: finding.self_attested,
+        };
+        self.ledger.fact(body, blobs, Durability::Process).await?;
+        Ok(())
+    }
+
+    async fn find(&mut self, validator: &Validator, index: u32) -> Result<Finding, Halt> {
+        let candidate = match validator.target() {
+            Some(target) => match self.candidate(target).await? {
+                Ok(candidate) => candidate,
+                Err(missing) => return Ok(Finding::binary(false, missing)),
+            },
+            None => Candidate::default(),
+        };
+        match validator {
+            Validator::ExitCode(rule) => match &rule.command {
+                Some(command) => self.run_exit_code(index, command, rule).await,
+                None => Ok(self.bootstrap_exit(rule.expected)),
+            },
+            Validator::JsonSchema(rule) => {
+                let schema = Schema::compile(&serde_json::Value::Object(rule.schema.clone()))
+                    .map_err(|error| Halt::Execution(FailureReason::ValidatorFailed, error))?;
+                Ok(schema.grade_text(&candidate.text))
+            }
+            Validator::Regex(rule) => match_regex(&rule.pattern, &candidate.text),
+            Validator::Script(rule) => self.run_script(index, rule, &candidate).await,
+            Validator::Semantic(rule) => self.judge_alone(index, rule, &candidate).await,
+            Validator::MultiJudge(rule) => self.judge_together(index, rule, &candidate).await,
+        }
+    }
+
+    /// The bootstrap's own exit code, seen by the daemon as the status of its child.
+    fn bootstrap_exit(&self, expected: i32) -> Finding {
+        let status = self.ledger.state.current.exit.unwrap_or(ExitStatus::Unknown);
+        let right = status == ExitStatus::Exited { code: expected };
+        Finding::binary(right, format!("expected exit code {expected}, the bootstrap ended with {}", words(status)))
+    }
+}
+
+fn match_regex(pattern: &str, text: &str) -> Result<Finding, Halt> {
+    /// Largest compiled pattern, in bytes.
+    const SIZE_MAX: usize = 1 << 20;
+    let regex = regex::RegexBuilder::new(pattern)
+        .size_limit(SIZE_MAX)
+        .build()
+        .map_err(|error| Halt::Execution(FailureReason::ValidatorFailed, error.to_string()))?;
+    let found = regex.is_match(text);
+    let verb = if found { "matches" } else { "does not match" };
+    Ok(Finding::binary(found, format!("the text {verb} `{pattern}`")))
+}

@@ -1,0 +1,129 @@
+//! Commands that judge: run after the iteration's processes are dead, in a fresh sandbox without sockets, on a
+//! read-only view of the volume. The result is the wait status of the daemon's own child.
+
+use std::time::Duration;
+
+use aegis_core::execution::FailureReason;
+use aegis_core::limits::COMMAND_OUTPUT_BYTES_MAX;
+use aegis_core::{ExitStatus, Score};
+use aegis_manifest::{CommandLine, ExitCodeValidator, ScriptValidator};
+use serde_json::Value;
+
+use super::{Candidate, Finding};
+use crate::execution::{Driver, Halt, base_environment, words};
+use crate::port::{Ended, HostFile, Role, SandboxSpec};
+
+/// Time a validator's command has unless the manifest says otherwise.
+const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+/// Output of a command shown to the next iteration, in bytes.
+const SHOWN_BYTES_MAX: usize = 2_000;
+/// Where the candidate lies inside.
+const CANDIDATE_FILE: &str = "/run/aegis/candidate";
+
+impl Driver {
+    /// The finding of `exit_code{command}`.
+    pub(crate) async fn run_exit_code(
+        &mut self,
+        index: u32,
+        command: &CommandLine,
+        rule: &ExitCodeValidator,
+    ) -> Result<Finding, Halt> {
+        let timeout = rule.timeout.map_or(TIMEOUT_DEFAULT, aegis_manifest::Millis::duration);
+        let Some(ended) = self.run_validator(index, command, timeout, &Candidate::default()).await? else {
+            return Ok(timed_out(timeout));
+        };
+        let mut right = ended.status == ExitStatus::Exited { code: rule.expected };
+        let mut why = format!("expected exit code {}, the command ended with {}", rule.expected, words(ended.status));
+        if right && !rule.allow_stderr && !ended.stderr.is_empty() {
+            right = false;
+            "it wrote to standard error, which is not allowed".clone_into(&mut why);
+        }
+        Ok(Finding { self_attested: true, ..Finding::binary(right, with_output(why, &ended)) })
+    }
+
+    /// The finding of `script`: exit code 0 passes; a JSON object with a `score` on its output grades.
+    pub(crate) async fn run_script(
+        &mut self,
+        index: u32,
+        rule: &ScriptValidator,
+        candidate: &Candidate,
+    ) -> Result<Finding, Halt> {
+        let timeout = rule.timeout.map_or(TIMEOUT_DEFAULT, aegis_manifest::Millis::duration);
+        let Some(ended) = self.run_validator(index, &rule.command, timeout, candidate).await? else {
+            return Ok(timed_out(timeout));
+        };
+        let finding = if ended.status == (ExitStatus::Exited { code: 0 }) {
+            graded(&ended).unwrap_or_else(|| Finding::binary(true, "the script ended with exit code 0"))
+        } else {
+            let why = format!("the script ended with {}", words(ended.status));
+            Finding::binary(false, with_output(why, &ended))
+        };
+        Ok(Finding { self_attested: true, ..finding })
+    }
+
+    /// Runs a command; `None` if it took too long.
+    async fn run_validator(
+        &mut self,
+        index: u32,
+        command: &CommandLine,
+        timeout: Duration,
+        candidate: &Candidate,
+    ) -> Result<Option<Ended>, Halt> {
+        let mounts = self.rooms().await?.mounts(true);
+        let mut env = base_environment(&self.blueprint.env);
+        env.push(("AEGIS_CANDIDATE_FILE".to_owned(), CANDIDATE_FILE.to_owned()));
+        let spec = SandboxSpec {
+            execution: self.ledger.execution,
+            generation: self.ledger.state.generation,
+            ordinal: index + 1,
+            role: Role::Validator,
+            argv: command.arguments().to_vec(),
+            env,
+            cwd: "/workspace".to_owned(),
+            files: vec![HostFile { name: "candidate".to_owned(), bytes: candidate.text.as_bytes().to_vec() }],
+            mounts,
+            uid: self.services.ports.sandbox.uid_for(self.ledger.execution),
+            limits: self.blueprint.limits,
+            output_bytes_max: COMMAND_OUTPUT_BYTES_MAX,
+        };
+        let failed = |error: crate::port::SandboxError| {
+            Halt::Execution(FailureReason::ValidatorFailed, error.to_string())
+        };
+        let sandboxed = self.services.ports.sandbox.start(spec).await.map_err(failed)?;
+        tokio::select! {
+            ended = sandboxed.wait() => ended.map(Some).map_err(failed),
+            () = tokio::time::sleep(timeout) => {
+                sandboxed.kill();
+                sandboxed.wait().await.map_err(failed)?;
+                Ok(None)
+            }
+            reason = self.stopper.interrupted() => {
+                sandboxed.kill();
+                sandboxed.wait().await.map_err(failed)?;
+                Err(Halt::Stopped(reason))
+            }
+        }
+    }
+}
+
+fn timed_out(timeout: Duration) -> Finding {
+    let why = format!("the command took longer than {} s", timeout.as_secs());
+    Finding { self_attested: true, ..Finding::binary(false, why) }
+}
+
+fn graded(ended: &Ended) -> Option<Finding> {
+    let value: Value = serde_json::from_slice(&ended.stdout).ok()?;
+    let score = Score::from_f64(value.get("score")?.as_f64()?);
+    let confidence = value.get("confidence").and_then(Value::as_f64).map_or(Score::ONE, Score::from_f64);
+    let reasoning = value.get("reasoning").and_then(Value::as_str).unwrap_or("the script graded it").to_owned();
+    Some(Finding { score, confidence, reasoning, self_attested: true })
+}
+
+fn with_output(why: String, ended: &Ended) -> String {
+    let tail = |bytes: &[u8]| {
+        let cut = bytes.len().saturating_sub(SHOWN_BYTES_MAX);
+        String::from_utf8_lossy(bytes.get(cut..).unwrap_or_default()).trim().to_owned()
+    };
+    let output = if ended.stderr.is_empty() { tail(&ended.stdout) } else { tail(&ended.stderr) };
+    if output.is_empty() { why } else { format!("{why}; its output ends: {output}") }
+}
