@@ -168,16 +168,16 @@ mod tests {
     #[test]
     fn blanks_what_is_not_code() {
         let cases = [
-            ("a // unsafe\nb", "a          \nb"),
-            ("a /* x /* y */ z */ b", "a                     b"),
-            (r#"let s = "{ \" }"; x"#, "let s =         ; x"),
-            ("r#\"} \"quoted\" \"# y", "                  y"),
-            ("('{', '\\'', 'a)", "(   ,     , 'a)"),
-            ("r#type br\"}\"", "r#type b    "),
+            ("a // unsafe\nb", "a b"),
+            ("a /* x /* y */ z */ b", "a b"),
+            (r#"let s = "{ \" }"; x"#, "let s = ; x"),
+            ("r#\"} \"quoted\" \"# y", "y"),
+            ("('{', '\\'', 'a)", "( , , 'a)"),
+            ("r#type br\"}\" c", "r#type b c"),
         ];
         for (source, expected) in cases {
             let code = without_comments_and_literals(source);
-            assert_eq!(code.trim_end(), expected.trim_end(), "{source}");
+            assert_eq!(code.split_whitespace().collect::<Vec<_>>().join(" "), expected, "{source}");
             assert_eq!(code.chars().count(), source.chars().count(), "{source}");
         }
     }
