@@ -1,1 +1,30 @@
+//! The wire contract: HTTP types, problem documents, event streams and the typed client.
 //!
+//! Both sides of the wire use these types, so that a field exists in one place. Nothing here knows the kernel.
+
+mod client;
+mod event;
+mod problem;
+mod terminal;
+mod wire;
+
+pub use client::{CallError, Client, Endpoint, EventStream, StreamItem, is_loopback};
+pub use event::{Denied, EventError, ExecutionEvent, ValidationResult};
+pub use problem::Problem;
+pub use terminal::{printable_json, printable_line, printable_text};
+pub use wire::{
+    Agent, AgentRef, AgentVersion, AuditEvent, Checkpoint, Deployed, ExecuteRequest, Execution, File, Health,
+    Iteration, LogHead, Page, Span, Started, Status, Trace, Usage, Volume,
+};
+
+/// Names of HTTP headers of our own.
+pub mod header {
+    /// The tenant a request is made for; `default` without it.
+    pub const TENANT: &str = "x-aegis-tenant";
+    /// Makes a repeated POST answer what the first one answered, for 24 hours.
+    pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+    /// How many events the log holds, with every answer of the API.
+    pub const CHECKPOINT_SIZE: &str = "x-aegis-checkpoint-size";
+    /// The log's RFC 6962 root hash at that size, hexadecimal.
+    pub const CHECKPOINT_ROOT: &str = "x-aegis-checkpoint-root";
+}

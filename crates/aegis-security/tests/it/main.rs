@@ -1,0 +1,6 @@
+//! Tests of the decisions and proofs from the outside.
+
+#[cfg(test)]
+mod checkpoint;
+#[cfg(test)]
+mod merkle;

@@ -1,0 +1,48 @@
+# Sourced by ./test and ./quickstart: finds out which programs are missing and installs their packages.
+# shellcheck shell=bash
+
+RUST_MINOR_MIN=95
+
+# Seconds to wait for another package manager to finish.
+APT_LOCK_SECONDS=120
+
+fail() {
+  printf '\n%s: %s\n' "$(basename "$0")" "$1" >&2
+  exit 1
+}
+
+# missing_packages PROGRAM=PACKAGE…: prints the packages whose program, or file when it has a path, cannot be found.
+missing_packages() {
+  local pair
+  for pair in "$@"; do
+    command -v "${pair%%=*}" >/dev/null 2>&1 || [[ -e ${pair%%=*} ]] || printf '%s\n' "${pair#*=}"
+  done | sort -u
+}
+
+# install_packages PACKAGE…: installs with apt, through sudo when not root; fails with a sentence when it cannot.
+install_packages() {
+  [[ $# -gt 0 ]] || return 0
+  command -v apt-get >/dev/null 2>&1 ||
+    fail "missing: $*. This script installs with apt only; install these packages with your own package manager and start again."
+  local as_root=()
+  if [[ $(id -u) -ne 0 ]]; then
+    command -v sudo >/dev/null 2>&1 ||
+      fail "missing: $*. As root, run: apt-get install --no-install-recommends $*"
+    as_root=(sudo)
+  fi
+  local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o "DPkg::Lock::Timeout=$APT_LOCK_SECONDS")
+  "${apt[@]}" update >/dev/null || printf 'The package lists could not be renewed; trying with those at hand.\n' >&2
+  "${apt[@]}" install -y --no-install-recommends "$@" >/dev/null ||
+    fail "apt could not install: $*. See its message above; then start again."
+}
+
+# require_rust: fails unless a Rust that can build the workspace is there.
+require_rust() {
+  command -v cargo >/dev/null 2>&1 ||
+    fail "Rust is missing. Install 1.$RUST_MINOR_MIN or newer from https://rustup.rs, open a new shell and start again."
+  local version minor
+  version=$(cargo --version | cut -d' ' -f2)
+  minor=$(cut -d. -f2 <<<"$version")
+  [[ $minor =~ ^[0-9]+$ && $minor -ge $RUST_MINOR_MIN ]] ||
+    fail "Rust $version is too old: 1.$RUST_MINOR_MIN or newer is needed. Run: rustup update stable"
+}
