@@ -9,6 +9,7 @@ mod recovery;
 mod signals;
 mod workspace;
 
-pub(crate) use blueprint::Blueprint;
-pub(crate) use driver::{Driver, Services};
+pub(crate) use blueprint::{Blueprint, loop_plan};
+pub(crate) use driver::{Driver, Halt, Services};
+pub(crate) use generation::{base_environment, words};
 pub(crate) use signals::{Signals, StopReason, Stopper};

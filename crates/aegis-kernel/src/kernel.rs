@@ -1,148 +1,49 @@
 //! The commands of the system, one method each. Reads go to the [`Journal`](crate::port::Journal).
 
-use std::sync::Arc;
+mod agents;
+mod executions;
+mod types;
+mod volumes;
 
-use aegis_core::{Actor, AgentId, Diagnosis, ExecutionId, Tenant, VolumeId};
-use serde_json::Value;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
-use crate::port::{Clock, Ids, Journal, Model, Sandbox, Secrets, ToolHost, Volume};
+use aegis_core::Diagnosis;
 
-/// The adapters the kernel works with.
-#[derive(Clone)]
-pub struct Ports {
-    /// The record.
-    pub journal: Arc<dyn Journal>,
-    /// Models.
-    pub model: Arc<dyn Model>,
-    /// Sandboxes.
-    pub sandbox: Arc<dyn Sandbox>,
-    /// Volumes.
-    pub volume: Arc<dyn Volume>,
-    /// Tool hosts, asked in order.
-    pub tools: Vec<Arc<dyn ToolHost>>,
-    /// Secrets.
-    pub secrets: Arc<dyn Secrets>,
-    /// Time.
-    pub clock: Arc<dyn Clock>,
-    /// Ids and randomness.
-    pub ids: Arc<dyn Ids>,
-}
+pub use types::{
+    AgentSelector, Caller, DeployOptions, Deployed, Execute, KernelSettings, NodeInfo, Ports, Refusal,
+    Started,
+};
 
-/// What the node's configuration says to the kernel.
-#[derive(Debug, Clone)]
-pub struct KernelSettings {
-    /// The node's configuration, defaults filled in.
-    pub config: Arc<aegis_manifest::NodeConfig>,
-    /// The bootstrap program that is put into sandboxes.
-    pub bootstrap: Arc<str>,
-}
-
-/// Who asks, and for which tenant.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller {
-    /// The tenant.
-    pub tenant: Tenant,
-    /// The chain of those on whose behalf.
-    pub actor: Actor,
-}
-
-/// A refusal of a command: one or several problems, each with code, place and remedy.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}", .problems.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>().join("; "))]
-pub struct Refusal {
-    /// At least one; the first gives the code.
-    pub problems: Vec<Diagnosis>,
-    /// The problems rendered for a terminal with the document's lines, where the input was a document.
-    pub rendered: Option<String>,
-}
-
-impl From<Diagnosis> for Refusal {
-    fn from(problem: Diagnosis) -> Self {
-        Self { problems: vec![problem], rendered: None }
-    }
-}
-
-/// How to deploy.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct DeployOptions {
-    /// Replace other content under the same version.
-    pub force: bool,
-    /// Only validate.
-    pub validate_only: bool,
-}
-
-/// An accepted manifest.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Deployed {
-    /// The agent's id.
-    pub id: AgentId,
-    /// Its name.
-    pub name: String,
-    /// The version.
-    pub version: String,
-    /// `deployed`, or `valid` if only validated.
-    pub status: &'static str,
-    /// What this node cannot enforce yet, each with its remedy.
-    pub warnings: Vec<String>,
-    /// False if the identical document was deployed already.
-    pub changed: bool,
-}
-
-/// Which agent: id, name or name@version.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AgentSelector {
-    /// By id, current version.
-    Id(AgentId),
-    /// By name, current version or the one given; the caller's tenant first, then `platform`.
-    Name {
-        /// The name.
-        name: String,
-        /// The version, if not the current one.
-        version: Option<String>,
-    },
-}
-
-/// A run to start.
-#[derive(Debug, Clone)]
-pub struct Execute {
-    /// The agent.
-    pub agent: AgentSelector,
-    /// Its input.
-    pub input: Value,
-    /// More names for the template; an object.
-    pub context_overrides: Option<Value>,
-}
-
-/// A started run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Started {
-    /// Its id.
-    pub execution_id: ExecutionId,
-    /// `pending`.
-    pub status: &'static str,
-}
-
-/// What `aegis status` shows of the kernel.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NodeInfo {
-    /// Executions that run.
-    pub running: usize,
-    /// Executions that wait for the scheduler.
-    pub pending: usize,
-    /// Warnings about what this node cannot enforce.
-    pub warnings: Vec<String>,
-}
+use crate::execution::Services;
+use crate::monitor::{Limiter, Monitor};
+use crate::port::{Journal, Volume};
+use crate::record::Scribe;
+use crate::schedule::Scheduler;
+use crate::tools::Router;
 
 /// The kernel. Cheap to clone.
 #[derive(Clone)]
 pub struct Kernel {
-    inner: Arc<Ports>,
+    services: Arc<Services>,
+    settings: Arc<RwLock<KernelSettings>>,
+    scheduler: Scheduler,
 }
 
 impl Kernel {
     /// Composes a kernel. Nothing runs until [`Kernel::start`].
-    pub fn new(ports: Ports, _settings: KernelSettings) -> Self {
-        Self { inner: Arc::new(ports) }
+    pub fn new(ports: Ports, settings: KernelSettings) -> Self {
+        let services = Services {
+            monitor: Monitor::new(Limiter::default()),
+            router: Router::new(&ports.tools),
+            bootstrap: Arc::clone(&settings.bootstrap),
+            ports,
+        };
+        Self {
+            services: Arc::new(services),
+            settings: Arc::new(RwLock::new(settings)),
+            scheduler: Scheduler::new(),
+        }
     }
 
     /// Clears what a former daemon left, resumes unfinished executions and begins to schedule.
@@ -150,96 +51,83 @@ impl Kernel {
     /// # Errors
     /// If the journal cannot be read or leftovers cannot be proved dead.
     pub async fn start(&self) -> Result<(), Diagnosis> {
-        Err(unfinished())
+        let ports = &self.services.ports;
+        let dead =
+            ports.sandbox.reap_leftovers().await.map_err(|error| Diagnosis::internal(error.to_string()))?;
+        let detached =
+            ports.volume.detach_leftovers().await.map_err(|error| Diagnosis::internal(error.to_string()))?;
+        if dead > 0 || detached > 0 {
+            tracing::info!(sandboxes = dead, mounts = detached, "cleared what a former daemon left");
+        }
+        self.resume_unfinished().await
     }
 
     /// Stops scheduling and waits, up to `grace`, until running executions are parked at a recorded point; they
     /// resume when a daemon starts again.
-    pub async fn shutdown(&self, _grace: std::time::Duration) {}
+    pub async fn shutdown(&self, grace: Duration) {
+        self.scheduler.stop(grace).await;
+    }
 
     /// The record, for reads.
     pub fn journal(&self) -> &Arc<dyn Journal> {
-        &self.inner.journal
+        &self.services.ports.journal
     }
 
     /// The volumes, for the operator's reads.
     pub fn volumes(&self) -> &Arc<dyn Volume> {
-        &self.inner.volume
-    }
-
-    /// Accepts a manifest.
-    ///
-    /// # Errors
-    /// All problems of the document at once, or a conflict with what is deployed.
-    pub async fn deploy(&self, _: &Caller, _document: &str, _: DeployOptions) -> Result<Deployed, Refusal> {
-        Err(unfinished().into())
-    }
-
-    /// Refuses new executions of the agent until it is resumed.
-    ///
-    /// # Errors
-    /// If the caller's tenant has no such agent.
-    pub async fn pause_agent(&self, _: &Caller, _: AgentId) -> Result<(), Diagnosis> {
-        Err(unfinished())
-    }
-
-    /// Takes executions of the agent again.
-    ///
-    /// # Errors
-    /// If the caller's tenant has no such agent.
-    pub async fn resume_agent(&self, _: &Caller, _: AgentId) -> Result<(), Diagnosis> {
-        Err(unfinished())
-    }
-
-    /// Removes the registration; executions and their evidence stay.
-    ///
-    /// # Errors
-    /// If the caller's tenant has no such agent.
-    pub async fn remove_agent(&self, _: &Caller, _: AgentId) -> Result<(), Diagnosis> {
-        Err(unfinished())
-    }
-
-    /// Starts a run.
-    ///
-    /// # Errors
-    /// Unknown or paused agent, wrong input, or a manifest this node cannot enforce (`capability_missing`).
-    pub async fn execute(&self, _: &Caller, _: Execute) -> Result<Started, Diagnosis> {
-        Err(unfinished())
-    }
-
-    /// Asks a run to stop; `forced` kills its processes at once.
-    ///
-    /// # Errors
-    /// Unknown or already ended execution.
-    pub async fn cancel(&self, _: &Caller, _: ExecutionId, _forced: bool) -> Result<(), Diagnosis> {
-        Err(unfinished())
-    }
-
-    /// Takes an ended run from the lists; its evidence stays.
-    ///
-    /// # Errors
-    /// Unknown or running execution.
-    pub async fn remove_execution(&self, _: &Caller, _: ExecutionId) -> Result<(), Diagnosis> {
-        Err(unfinished())
-    }
-
-    /// Removes a volume and its files.
-    ///
-    /// # Errors
-    /// Unknown volume, or one in use.
-    pub async fn remove_volume(&self, _: &Caller, _: VolumeId) -> Result<(), Diagnosis> {
-        Err(unfinished())
+        &self.services.ports.volume
     }
 
     /// Takes new security contexts and defaults for executions that start from now on.
-    pub fn reload(&self, _settings: KernelSettings) {}
+    pub fn reload(&self, settings: KernelSettings) {
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
+    }
 
     /// What `aegis status` shows.
     pub fn info(&self) -> NodeInfo {
-        NodeInfo { running: 0, pending: 0, warnings: Vec::new() }
+        let (running, pending) = self.scheduler.counts();
+        let capabilities = self.services.ports.sandbox.capabilities();
+        let mut warnings = capabilities.warnings.clone();
+        warnings.extend(capabilities.isolation_missing.clone());
+        warnings.extend(capabilities.limits_missing.clone());
+        warnings.extend(self.services.ports.volume.mount_missing());
+        NodeInfo { running, pending, warnings }
+    }
+
+    fn settings(&self) -> KernelSettings {
+        self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn scribe(&self) -> Scribe {
+        let ports = &self.services.ports;
+        Scribe {
+            journal: Arc::clone(&ports.journal),
+            clock: Arc::clone(&ports.clock),
+            ids: Arc::clone(&ports.ids),
+        }
     }
 }
 
-fn unfinished() -> Diagnosis {
-    Diagnosis::internal("the kernel is not built yet")
+/// A journal's refusal on its way to a user.
+fn unrecorded(error: crate::port::JournalError) -> Diagnosis {
+    use crate::port::JournalError;
+    match error {
+        JournalError::Conflict { .. } => {
+            Diagnosis::new(aegis_core::ErrorCode::Conflict, "somebody else changed it at the same moment")
+                .hint("look at it and try again")
+        }
+        JournalError::Overloaded | JournalError::DiskFull(_) => {
+            Diagnosis::new(aegis_core::ErrorCode::Overloaded, error.to_string()).hint("try again later")
+        }
+        other => Diagnosis::internal(other.to_string()),
+    }
+}
+
+/// Platform agents are changed by configuration only.
+fn refuse_platform(caller: &Caller) -> Result<(), Diagnosis> {
+    if caller.tenant != aegis_core::Tenant::platform() {
+        return Ok(());
+    }
+    Err(Diagnosis::new(aegis_core::ErrorCode::PermissionDenied, "tenant `platform` is read-only")
+        .hint("platform agents come from `platform_agents` of the node's configuration"))
 }

@@ -1,8 +1,18 @@
 //! The reference monitor, the drivers and the ports they need. Names no vendor: what touches the world
 //! comes in through a port.
+//!
+//! The way of the data: `kernel` takes a command, `schedule` lets an execution run, `execution` drives it, every wish
+//! of the agent passes `monitor`, `tools` and `dispatch` perform, `validation` judges, `record` writes it down.
 
+mod dispatch;
+mod execution;
 mod kernel;
+mod monitor;
 pub mod port;
+mod record;
+mod schedule;
+mod tools;
+mod validation;
 
 pub use kernel::{
     AgentSelector, Caller, DeployOptions, Deployed, Execute, Kernel, KernelSettings, NodeInfo, Ports,

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use aegis_core::execution::{Input, Refused, State, apply, decide, evolve};
 use aegis_core::{
-    Actor, BlobId, BlobRef, Body, Durability, Event, EventId, ExecutionId, NewEvent, SpanContext, SpanId, StreamId,
-    Tenant, TraceId,
+    Actor, BlobId, BlobRef, Body, Durability, Event, EventId, ExecutionId, NewEvent, SpanContext, SpanId,
+    StreamId, Tenant, TraceId,
 };
 use aegis_security::commitment;
 use bytes::Bytes;
@@ -56,7 +56,13 @@ impl Scribe {
 
     /// An event that happens now.
     pub(crate) fn event(&self, span: SpanContext, actor: &Actor, body: Body) -> NewEvent {
-        NewEvent { id: EventId::from_uuid(self.ids.uuid()), at: self.clock.now(), span, actor: actor.clone(), body }
+        NewEvent {
+            id: EventId::from_uuid(self.ids.uuid()),
+            at: self.clock.now(),
+            span,
+            actor: actor.clone(),
+            body,
+        }
     }
 
     /// A blob to be stored with the event that refers to it.
@@ -91,8 +97,7 @@ impl Scribe {
         stream: StreamId,
         actor: &Actor,
         span: SpanContext,
-        body: Body,
-        blobs: Vec<NewBlob>,
+        (body, blobs): (Body, Vec<NewBlob>),
         durability: Durability,
     ) -> Result<Appended, JournalError> {
         let events = vec![self.event(span, actor, body)];
@@ -132,14 +137,27 @@ impl Ledger {
                 break;
             }
         }
-        let (Some(state), Some(created)) = (state, created) else { return Err(RecordError::Missing(execution)) };
+        let (Some(state), Some(created)) = (state, created) else {
+            return Err(RecordError::Missing(execution));
+        };
         let actor = match &created.body {
-            Body::ExecutionCreated { name, version, .. } => created.actor.clone().then(
-                aegis_core::ActorLink::Agent { name: name.clone(), version: version.clone(), execution },
-            ),
+            Body::ExecutionCreated { name, version, .. } => {
+                created.actor.clone().then(aegis_core::ActorLink::Agent {
+                    name: name.clone(),
+                    version: version.clone(),
+                    execution,
+                })
+            }
             _ => return Err(RecordError::Missing(execution)),
         };
-        Ok(Self { scribe, tenant: created.tenant.clone(), execution, actor, state, created: Box::new(created) })
+        Ok(Self {
+            scribe,
+            tenant: created.tenant.clone(),
+            execution,
+            actor,
+            state,
+            created: Box::new(created),
+        })
     }
 
     /// The execution's stream.
@@ -200,8 +218,10 @@ impl Ledger {
         };
         let mut events = self.scribe.journal.events(&query).await?;
         events.reverse();
-        for event in events.iter().filter(|event| event.stream_seq > self.state.position) {
-            apply(&mut self.state, event);
+        for event in &events {
+            if event.stream_seq > self.state.position {
+                apply(&mut self.state, event);
+            }
         }
         Ok(())
     }

@@ -35,7 +35,9 @@ impl Scheduler {
     /// Refuses, before anything is recorded, what would not fit the queue.
     pub(crate) fn admit(&self) -> Result<(), Diagnosis> {
         if self.park.is_cancelled() {
-            return Err(Diagnosis::new(ErrorCode::Overloaded, "the daemon is stopping").hint("try again in a moment"));
+            return Err(
+                Diagnosis::new(ErrorCode::Overloaded, "the daemon is stopping").hint("try again in a moment")
+            );
         }
         if self.len() >= EXECUTIONS_PENDING_MAX {
             let message = format!("{EXECUTIONS_PENDING_MAX} executions wait or run already");
@@ -93,7 +95,9 @@ impl Scheduler {
         self.park.cancel();
         self.tasks.close();
         if tokio::time::timeout(grace, self.tasks.wait()).await.is_err() {
-            tracing::warn!("some executions did not reach a recorded point in time; they resume at the next start");
+            tracing::warn!(
+                "some executions did not reach a recorded point in time; they resume at the next start"
+            );
         }
     }
 

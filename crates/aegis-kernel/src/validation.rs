@@ -53,7 +53,8 @@ impl Driver {
         };
         let verdict = Verdict {
             validator: validator.name().to_owned(),
-            passed: finding.score >= validator.min_score() && finding.confidence >= validator.min_confidence(),
+            passed: finding.score >= validator.min_score()
+                && finding.confidence >= validator.min_confidence(),
             score: finding.score,
             confidence: finding.confidence,
         };
@@ -98,7 +99,10 @@ impl Driver {
     fn bootstrap_exit(&self, expected: i32) -> Finding {
         let status = self.ledger.state.current.exit.unwrap_or(ExitStatus::Unknown);
         let right = status == ExitStatus::Exited { code: expected };
-        Finding::binary(right, format!("expected exit code {expected}, the bootstrap ended with {}", words(status)))
+        Finding::binary(
+            right,
+            format!("expected exit code {expected}, the bootstrap ended with {}", words(status)),
+        )
     }
 }
 

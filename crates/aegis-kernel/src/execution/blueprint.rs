@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use aegis_core::execution::LoopPlan;
 use aegis_core::{AgentId, ResponseFormat};
-use aegis_manifest::{
-    AccessMode, AgentManifest, ContextItem, DEFAULT_TEMPLATE, Target, Validator,
-};
+use aegis_manifest::{AccessMode, AgentManifest, ContextItem, DEFAULT_TEMPLATE, Target, Validator};
 
 use crate::port::{PathRules, SandboxLimits, ToolFacts};
 use crate::tools::{Home, Router};
@@ -49,9 +47,14 @@ impl Blueprint {
     /// Reads a manifest that this node can enforce.
     pub(crate) fn of(agent: AgentId, manifest: &AgentManifest, router: &Router, interpreter: &str) -> Self {
         let spec = &manifest.spec;
-        let tools: Vec<_> = spec.tools.iter().filter_map(|tool| router.find(&tool.name)).map(|home| match home {
-            Home::Sandbox(facts) | Home::Host(_, facts) => facts,
-        }).collect();
+        let tools: Vec<_> = spec
+            .tools
+            .iter()
+            .filter_map(|tool| router.find(&tool.name))
+            .map(|home| match home {
+                Home::Sandbox(facts) | Home::Host(_, facts) => facts,
+            })
+            .collect();
         Self {
             agent,
             model: spec.runtime.model.clone(),
@@ -72,7 +75,11 @@ impl Blueprint {
                 },
             },
             limits: limits(manifest),
-            volumes: spec.volumes.iter().map(|volume| volume_plan(volume, spec.security.filesystem.read_only)).collect(),
+            volumes: spec
+                .volumes
+                .iter()
+                .map(|volume| volume_plan(volume, spec.security.filesystem.read_only))
+                .collect(),
             env: spec.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
             interpreter: interpreter.to_owned(),
         }
@@ -119,10 +126,12 @@ fn response_format(validators: &[Validator], no_tools: bool) -> Option<ResponseF
         return None;
     }
     validators.iter().find_map(|validator| match validator {
-        Validator::JsonSchema(validator) if validator.target == Target::Answer => Some(ResponseFormat::JsonSchema {
-            name: "answer".to_owned(),
-            schema: serde_json::Value::Object(validator.schema.clone()),
-        }),
+        Validator::JsonSchema(validator) if validator.target == Target::Answer => {
+            Some(ResponseFormat::JsonSchema {
+                name: "answer".to_owned(),
+                schema: serde_json::Value::Object(validator.schema.clone()),
+            })
+        }
         _ => None,
     })
 }
@@ -136,7 +145,9 @@ fn attachments(items: &[ContextItem]) -> String {
     };
     for item in items {
         match item {
-            ContextItem::Text { content, description } => attach(description.as_deref().unwrap_or("context"), content),
+            ContextItem::Text { content, description } => {
+                attach(description.as_deref().unwrap_or("context"), content)
+            }
             ContextItem::File { path, content, .. } => attach(path, content.as_deref().unwrap_or_default()),
             ContextItem::Directory { files, .. } => {
                 for file in files.iter().flatten() {
@@ -150,7 +161,11 @@ fn attachments(items: &[ContextItem]) -> String {
 }
 
 fn thousandths(value: f64) -> u32 {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the manifest permits 0 to 2")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the manifest permits 0 to 2"
+    )]
     let thousandths = (value.clamp(0.0, 2.0) * 1000.0).round() as u32;
     thousandths
 }

@@ -61,6 +61,10 @@ pub(crate) struct Driver {
     pub(crate) conversation: Vec<Message>,
     /// How many turns of the record the conversation holds.
     pub(crate) turns_held: usize,
+    /// The rendered prompt of the current iteration, once it was read.
+    pub(crate) prompt: String,
+    /// When file operations were last recorded.
+    pub(crate) files_recorded: Instant,
 }
 
 impl Driver {
@@ -81,6 +85,8 @@ impl Driver {
             generation: None,
             conversation: Vec::new(),
             turns_held: 0,
+            prompt: String::new(),
+            files_recorded: Instant::now(),
         }
     }
 
@@ -98,10 +104,10 @@ impl Driver {
     }
 
     async fn run_to_end(&mut self) -> Result<(), RecordError> {
-        if let Err(halt) = self.recover().await {
-            if self.halted(halt).await? {
-                return Ok(());
-            }
+        if let Err(halt) = self.recover().await
+            && self.halted(halt).await?
+        {
+            return Ok(());
         }
         loop {
             let step = match self.stopper.pending() {

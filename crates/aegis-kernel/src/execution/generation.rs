@@ -39,6 +39,7 @@ impl Driver {
             Some(blob) => self.text(&blob).await?,
             None => return Err(Halt::Execution(FailureReason::Internal, "no prompt is recorded".to_owned())),
         };
+        self.prompt.clone_from(&prompt);
         let mounts = self.rooms().await?.mounts(false);
         let spec = self.bootstrap_spec(number, &prompt, mounts);
         let sandboxed = self.services.ports.sandbox.start(spec).await.map_err(sandbox_failed)?;
@@ -51,7 +52,12 @@ impl Driver {
         self.connect(number, sandboxed, &prompt).await
     }
 
-    async fn connect(&mut self, number: u32, sandboxed: Box<dyn Sandboxed>, prompt: &str) -> Result<(), Halt> {
+    async fn connect(
+        &mut self,
+        number: u32,
+        sandboxed: Box<dyn Sandboxed>,
+        prompt: &str,
+    ) -> Result<(), Halt> {
         let connected = tokio::select! {
             connected = tokio::time::timeout(START_TIMEOUT, sandboxed.control()) => connected,
             reason = self.stopper.interrupted() => {
@@ -95,7 +101,8 @@ impl Driver {
                 let ended = self.end_generation(false).await?;
                 let oom = ended.as_ref().is_some_and(|ended| ended.status == ExitStatus::OutOfMemory);
                 let reason = if oom { FailureReason::OutOfMemory } else { FailureReason::BootstrapFailed };
-                let why = ended.map_or_else(String::new, |ended| with_stderr("the bootstrap hung up", &ended));
+                let why =
+                    ended.map_or_else(String::new, |ended| with_stderr("the bootstrap hung up", &ended));
                 Err(Halt::Iteration(reason, format!("{}: {why}", reason.words())))
             }
             Err(_) => Err(Halt::Iteration(
@@ -113,7 +120,8 @@ impl Driver {
                 format!("the bootstrap's first message claims another {what} than the daemon gave it"),
             ))
         };
-        let Up::Generate { agent_id, execution_id, iteration_number, model_alias, prompt, messages } = up else {
+        let Up::Generate { agent_id, execution_id, iteration_number, model_alias, prompt, messages } = up
+        else {
             return wrong("message type");
         };
         if *execution_id != self.ledger.execution.to_string() {
@@ -204,10 +212,15 @@ impl Driver {
         };
         let mut violations = ended.violations.clone();
         if channel_violations > 0 {
-            violations.push(Violation { door: "control", what: "foreign_message", count: channel_violations });
+            violations.push(Violation {
+                door: "control",
+                what: "foreign_message",
+                count: channel_violations,
+            });
         }
         for Violation { door, what, count } in violations {
-            let body = Body::ViolationRecorded { generation: number, door: door.into(), what: what.into(), count };
+            let body =
+                Body::ViolationRecorded { generation: number, door: door.into(), what: what.into(), count };
             self.ledger.fact(body, Vec::new(), Durability::Process).await?;
         }
         let mut blobs = Vec::new();
@@ -246,7 +259,10 @@ impl Driver {
             env,
             cwd: "/workspace".to_owned(),
             files: vec![
-                HostFile { name: "bootstrap.py".to_owned(), bytes: self.services.bootstrap.as_bytes().to_vec() },
+                HostFile {
+                    name: "bootstrap.py".to_owned(),
+                    bytes: self.services.bootstrap.as_bytes().to_vec(),
+                },
                 HostFile { name: "prompt.txt".to_owned(), bytes: prompt.as_bytes().to_vec() },
             ],
             mounts,
@@ -262,12 +278,17 @@ pub(crate) fn base_environment(manifest: &[(String, String)]) -> Vec<(String, St
     let fixed = [("PATH", "/usr/bin:/bin"), ("HOME", "/tmp"), ("LANG", "C.UTF-8")];
     let own = fixed.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let foreign = manifest.iter().filter(|(name, _)| !name.starts_with("AEGIS_")).cloned();
-    own.into_iter().filter(|(name, _)| !manifest.iter().any(|(other, _)| other == name)).chain(foreign).collect()
+    own.into_iter()
+        .filter(|(name, _)| !manifest.iter().any(|(other, _)| other == name))
+        .chain(foreign)
+        .collect()
 }
 
 fn sandbox_failed(error: SandboxError) -> Halt {
     match error {
-        SandboxError::CapabilityMissing(_) => Halt::Execution(FailureReason::CapabilityMissing, error.to_string()),
+        SandboxError::CapabilityMissing(_) => {
+            Halt::Execution(FailureReason::CapabilityMissing, error.to_string())
+        }
         other => Halt::Execution(FailureReason::SandboxFailed, other.to_string()),
     }
 }

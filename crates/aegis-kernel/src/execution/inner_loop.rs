@@ -6,15 +6,15 @@ use std::time::Duration;
 use aegis_core::execution::{Call, FailureReason};
 use aegis_core::limits::{COMMAND_OUTPUT_BYTES_MAX, TOOL_CALLS_PER_TURN_MAX};
 use aegis_core::{
-    ActionId, Body, Durability, Message, ModelAnswer, ModelFailure, ModelFailureKind, ModelRequest, Role, ToolCall,
-    ToolResult,
+    ActionId, Body, Durability, Message, ModelAnswer, ModelFailure, ModelFailureKind, ModelRequest, Role,
+    ToolCall, ToolResult,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::driver::{Driver, Halt};
 use super::generation::Generation;
 use super::{StopReason, Stopper};
-use crate::dispatch::{Down, Up};
+use crate::dispatch::Down;
 use crate::monitor::{Action, Performed, Settled, Target};
 use crate::port::{ToolContext, ToolError};
 use crate::tools::{self, Home};
@@ -59,7 +59,10 @@ impl Driver {
         self.ensure_generation().await?;
         self.catch_up_conversation().await?;
         let Some(call) = self.pending_call(index) else {
-            return Err(Halt::Execution(FailureReason::Internal, "the record names a call it does not hold".to_owned()));
+            return Err(Halt::Execution(
+                FailureReason::Internal,
+                "the record names a call it does not hold".to_owned(),
+            ));
         };
         let services = self.services.clone();
         let home = services.router.find(&call.name);
@@ -70,19 +73,19 @@ impl Driver {
             execution: self.ledger.execution,
             workspace: std::sync::Arc::clone(&self.rooms().await?.workspace),
         };
-        let live = &mut self.generation;
-        let stopper = self.stopper.clone();
-        let perform = |id: ActionId| async {
-            match &home {
-                Some(Home::Sandbox(_)) => run_command(live, &stopper, id, &call).await,
+        let (live, stopper) = (&mut self.generation, self.stopper.clone());
+        let (home, context, wanted) = (&home, &context, &call);
+        let perform = move |id: ActionId| async move {
+            match home {
+                Some(Home::Sandbox(_)) => run_command(live, &stopper, id, wanted).await,
                 Some(Home::Host(host, _)) => {
                     let cancel = CancellationToken::new();
                     tokio::select! {
-                        result = host.call(&context, &call, &cancel) => Performed::Tool(result),
+                        result = host.call(context, wanted, &cancel) => Performed::Tool(result),
                         _ = stopper.stopped() => { cancel.cancel(); Performed::Interrupted }
                     }
                 }
-                None => Performed::Tool(Err(ToolError::Internal(format!("no tool `{}`", call.name)))),
+                None => Performed::Tool(Err(ToolError::Internal(format!("no tool `{}`", wanted.name)))),
             }
         };
         let settled = services.monitor.pass(&mut self.ledger, &self.authority, &action, perform).await?;
@@ -143,7 +146,8 @@ impl Driver {
     }
 
     async fn append_results(&mut self, turns: usize) -> Result<(), Halt> {
-        let Some(turn) = turns.checked_sub(1).and_then(|at| self.ledger.state.current.turns.get(at)).cloned() else {
+        let Some(turn) = turns.checked_sub(1).and_then(|at| self.ledger.state.current.turns.get(at)).cloned()
+        else {
             return Ok(());
         };
         let held = self.results_held();
@@ -169,7 +173,7 @@ impl Driver {
     }
 
     fn model_request(&self) -> ModelRequest {
-        let mut messages = vec![Message::text(Role::User, self.blueprint.rendered_prompt.clone())];
+        let mut messages = vec![Message::text(Role::User, self.prompt.clone())];
         let notices = &self.ledger.state.current.notices;
         let mut turns = 0u32;
         let mut conversation = self.conversation.iter().peekable();
@@ -208,12 +212,22 @@ struct StoredAnswer {
 
 impl StoredAnswer {
     fn into_message(self) -> Message {
-        Message { role: Role::Assistant, content: self.content, tool_calls: self.tool_calls, tool_call_id: None }
+        Message {
+            role: Role::Assistant,
+            content: self.content,
+            tool_calls: self.tool_calls,
+            tool_call_id: None,
+        }
     }
 }
 
 fn assistant(answer: ModelAnswer) -> Message {
-    Message { role: Role::Assistant, content: answer.content, tool_calls: answer.tool_calls, tool_call_id: None }
+    Message {
+        role: Role::Assistant,
+        content: answer.content,
+        tool_calls: answer.tool_calls,
+        tool_call_id: None,
+    }
 }
 
 /// No more calls than the limit are taken from one turn; what is left out was never promised a result.
@@ -227,7 +241,9 @@ fn model_failed(failure: &ModelFailure) -> Halt {
         ModelFailureKind::UnknownAlias
         | ModelFailureKind::Authentication
         | ModelFailureKind::BadRequest
-        | ModelFailureKind::NotRecorded => Halt::Execution(FailureReason::ModelRefused, failure.message.clone()),
+        | ModelFailureKind::NotRecorded => {
+            Halt::Execution(FailureReason::ModelRefused, failure.message.clone())
+        }
         _ => Halt::Iteration(FailureReason::ModelFailed, failure.message.clone()),
     }
 }
@@ -273,6 +289,8 @@ async fn run_command(
             generation.waiting = Some(exchange);
             Performed::Tool(Ok(result))
         }
-        None => Performed::Tool(Ok(ToolResult::error("the sandbox answered with something else than the command's result"))),
+        None => Performed::Tool(Ok(ToolResult::error(
+            "the sandbox answered with something else than the command's result",
+        ))),
     }
 }

@@ -37,7 +37,8 @@ impl Driver {
             .prove_dead(self.ledger.execution, generation, &facts)
             .await
             .map_err(|error| RecordError::from(crate::port::JournalError::Store(error.to_string())))?;
-        let body = Body::GenerationEnded { generation, status: ExitStatus::Unknown, stdout: None, stderr: None };
+        let body =
+            Body::GenerationEnded { generation, status: ExitStatus::Unknown, stdout: None, stderr: None };
         self.ledger.fact(body, Vec::new(), Durability::Process).await?;
         Ok(())
     }
@@ -52,7 +53,9 @@ impl Driver {
             };
             let mut blobs = Vec::new();
             let result = (!retry).then(|| self.ledger.scribe.blob(INTERRUPTED, &mut blobs));
-            self.ledger.fact(Body::ActionUnknown { action, retry, result }, blobs, Durability::Process).await?;
+            self.ledger
+                .fact(Body::ActionUnknown { action, retry, result }, blobs, Durability::Process)
+                .await?;
         }
         Ok(())
     }

@@ -10,6 +10,9 @@ use super::driver::{Driver, Halt};
 use crate::port::{EventQuery, FileRecords, Files, Grant, Mount, Tree, VolumeError, VolumeSpec, Workspace};
 use crate::record::{Ledger, RecordError};
 
+/// How often file operations are recorded while they go on.
+const RECORD_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// An execution's open volumes.
 pub(crate) struct Rooms {
     pub(crate) workspace: Arc<Workspace>,
@@ -66,7 +69,9 @@ impl Driver {
 
     async fn open_rooms(&mut self) -> Result<Rooms, Halt> {
         let failed = |error: VolumeError| match error {
-            VolumeError::CapabilityMissing(_) => Halt::Execution(FailureReason::CapabilityMissing, error.to_string()),
+            VolumeError::CapabilityMissing(_) => {
+                Halt::Execution(FailureReason::CapabilityMissing, error.to_string())
+            }
             other => Halt::Execution(FailureReason::VolumeFailed, other.to_string()),
         };
         let execution = self.ledger.execution;
@@ -95,7 +100,11 @@ impl Driver {
         Ok(Rooms { workspace: Arc::new(Workspace::new(open)) })
     }
 
-    async fn note_volume_created(&self, volume: VolumeId, plan: &super::blueprint::VolumePlan) -> Result<(), Halt> {
+    async fn note_volume_created(
+        &self,
+        volume: VolumeId,
+        plan: &super::blueprint::VolumePlan,
+    ) -> Result<(), Halt> {
         if self.services.ports.journal.volume(volume).await?.is_some() {
             return Ok(());
         }
@@ -158,6 +167,18 @@ impl Driver {
         Ok(())
     }
 
+    /// Records file operations, at most once a second: what happens in between is coalesced.
+    pub(crate) async fn record_files_if_due(&mut self) -> Result<(), Halt> {
+        if self.files_recorded.elapsed() < RECORD_EVERY {
+            return Ok(());
+        }
+        self.files_recorded = tokio::time::Instant::now();
+        if let Some(rooms) = &self.rooms {
+            rooms.record(&self.ledger).await?;
+        }
+        Ok(())
+    }
+
     /// Records the tree of every volume at an iteration's end.
     pub(crate) async fn record_tree(&mut self) -> Result<(), Halt> {
         let Some(rooms) = &self.rooms else { return Ok(()) };
@@ -186,7 +207,9 @@ fn volume_failed(error: VolumeError) -> Halt {
 }
 
 async fn read_tree(files: Arc<dyn Files>) -> Result<Tree, VolumeError> {
-    tokio::task::spawn_blocking(move || files.tree()).await.map_err(|error| VolumeError::Io(error.to_string()))?
+    tokio::task::spawn_blocking(move || files.tree())
+        .await
+        .map_err(|error| VolumeError::Io(error.to_string()))?
 }
 
 async fn note_records(ledger: &Ledger, volume: VolumeId, records: FileRecords) -> Result<(), RecordError> {
@@ -217,14 +240,20 @@ async fn note(
         parent_span_id: Some(ledger.state.root.span_id),
     };
     let stream = StreamId::Volume(volume);
-    ledger.scribe.note(&ledger.tenant, stream, &ledger.actor, span, body, blobs, Durability::Process).await?;
+    ledger
+        .scribe
+        .note(&ledger.tenant, stream, &ledger.actor, span, (body, blobs), Durability::Process)
+        .await?;
     Ok(())
 }
 
 /// `{added, changed, removed}` by path; null if nothing differs.
 fn difference(before: &Tree, after: &Tree) -> serde_json::Value {
     let index = |tree: &Tree| {
-        tree.entries.iter().map(|entry| (entry.path.clone(), entry.clone())).collect::<std::collections::BTreeMap<_, _>>()
+        tree.entries
+            .iter()
+            .map(|entry| (entry.path.clone(), entry.clone()))
+            .collect::<std::collections::BTreeMap<_, _>>()
     };
     let (before, after) = (index(before), index(after));
     let added: Vec<_> = after.values().filter(|entry| !before.contains_key(&entry.path)).collect();

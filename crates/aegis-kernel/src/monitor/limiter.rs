@@ -94,7 +94,8 @@ fn check(counter: &mut Counter, limits: Limits, rule: &str, now: Duration) -> Re
 fn evict(counters: &mut HashMap<Key, Counter>) {
     while counters.len() > COUNTERS_MAX {
         let idle = counters.iter().filter(|(_, counter)| counter.under_way == 0);
-        let Some(oldest) = idle.min_by_key(|(_, counter)| counter.last_used).map(|(key, _)| key.clone()) else {
+        let Some(oldest) = idle.min_by_key(|(_, counter)| counter.last_used).map(|(key, _)| key.clone())
+        else {
             return;
         };
         counters.remove(&oldest);

@@ -64,16 +64,18 @@ pub(crate) fn breaker(_action: &Action<'_>) -> Result<(), Denial> {
 pub(crate) fn cap_response(performed: Performed, permit: &Permit) -> Performed {
     let Some(most) = permit.max_response_bytes else { return performed };
     match performed {
-        Performed::Tool(Ok(result)) if result.content.len() as u64 > most => Performed::Tool(Ok(ToolResult {
-            content: format!(
-                "{}: the result has {} bytes, rule `{}` permits {most}. Ask for less at once.",
-                DenialCode::OutputSizeExceeded,
-                result.content.len(),
-                permit.rule
-            ),
-            is_error: true,
-            ..result
-        })),
+        Performed::Tool(Ok(result)) if result.content.len() as u64 > most => {
+            Performed::Tool(Ok(ToolResult {
+                content: format!(
+                    "{}: the result has {} bytes, rule `{}` permits {most}. Ask for less at once.",
+                    DenialCode::OutputSizeExceeded,
+                    result.content.len(),
+                    permit.rule
+                ),
+                is_error: true,
+                ..result
+            }))
+        }
         other => other,
     }
 }
@@ -92,12 +94,15 @@ pub(crate) async fn record_denial(
     let mut blobs = Vec::new();
     let (target, name, turn, index, arguments) = match action.target {
         Target::Model { alias, turn } => (ActionKind::Model, alias.to_owned(), turn, 0, String::new()),
-        Target::Judge { alias, validator, judge } => (ActionKind::Judge, alias.to_owned(), validator, judge, String::new()),
+        Target::Judge { alias, validator, judge } => {
+            (ActionKind::Judge, alias.to_owned(), validator, judge, String::new())
+        }
         Target::Tool { turn, index, call, .. } => {
             (ActionKind::Tool, recordable_name(&call.name), turn, index, call.arguments.to_string())
         }
     };
-    let told = format!("{} ({}). {} To permit it: {}", denial.code, denial.rule, denial.message, denial.remedy);
+    let told =
+        format!("{} ({}). {} To permit it: {}", denial.code, denial.rule, denial.message, denial.remedy);
     let body = Body::ActionDenied {
         action: ActionId::from_uuid(ledger.scribe.ids.uuid()),
         iteration: ledger.state.iteration,
@@ -117,7 +122,11 @@ pub(crate) async fn record_denial(
 /// A tool name a model made up is text; only what looks like a name goes into the record's columns.
 fn recordable_name(name: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if (1..=64).contains(&name.len()) && name.chars().all(plain) { name.to_owned() } else { "unknown".to_owned() }
+    if (1..=64).contains(&name.len()) && name.chars().all(plain) {
+        name.to_owned()
+    } else {
+        "unknown".to_owned()
+    }
 }
 
 /// Records the intent. It is durable when this returns: only then may the effect happen.
@@ -136,7 +145,14 @@ pub(crate) async fn record_intent(
         Target::Tool { turn, index, call, facts } => {
             let arguments = ledger.scribe.blob(call.arguments.to_string(), &mut blobs);
             let idempotent = facts.is_some_and(|facts| facts.idempotent);
-            let intent = Intent::Tool { turn, index, tool: call.name.clone(), arguments, rule: permit.rule.clone(), idempotent };
+            let intent = Intent::Tool {
+                turn,
+                index,
+                tool: call.name.clone(),
+                arguments,
+                rule: permit.rule.clone(),
+                idempotent,
+            };
             // Files of an ephemeral volume and commands in the sandbox are inside the execution: nothing outside
             // it changes, so surviving `kill -9` is enough.
             (intent, Durability::Process)
@@ -179,21 +195,26 @@ pub(crate) async fn record_outcome(
         }
         Performed::Interrupted => {
             let result = Some(scribe.blob(INTERRUPTED, &mut blobs));
-            ledger.fact(Body::ActionUnknown { action: id, retry: false, result }, blobs, Durability::Process).await?;
+            ledger
+                .fact(Body::ActionUnknown { action: id, retry: false, result }, blobs, Durability::Process)
+                .await?;
             return Ok(Settled::Interrupted);
         }
     };
     let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    ledger.fact(Body::ActionCompleted { action: id, outcome, duration_ms }, blobs, Durability::Process).await?;
+    ledger
+        .fact(Body::ActionCompleted { action: id, outcome, duration_ms }, blobs, Durability::Process)
+        .await?;
     Ok(settled)
 }
 
 /// A failure of the tool's own is a result the model may learn from.
 fn tool_failure(error: ToolError) -> ToolResult {
     match error {
-        ToolError::Denied(denial) => {
-            ToolResult::error(format!("{} ({}). {} To permit it: {}", denial.code, denial.rule, denial.message, denial.remedy))
-        }
+        ToolError::Denied(denial) => ToolResult::error(format!(
+            "{} ({}). {} To permit it: {}",
+            denial.code, denial.rule, denial.message, denial.remedy
+        )),
         other => ToolResult::error(other.to_string()),
     }
 }

@@ -18,9 +18,10 @@ pub(crate) fn command_run_facts() -> ToolFacts {
     ToolFacts {
         schema: ToolSchema {
             name: "cmd.run".to_owned(),
-            description: "Runs a program inside the sandbox and gives its exit code and output. There is no shell: \
+            description:
+                "Runs a program inside the sandbox and gives its exit code and output. There is no shell: \
                           pass the program and each argument separately."
-                .to_owned(),
+                    .to_owned(),
             parameters: json!({
                 "type": "object",
                 "properties": {
@@ -73,7 +74,9 @@ impl Command {
 
 /// The result the model is given, if `up` is the answer to the dispatch; `None` if it is anything else.
 pub(crate) fn command_result(up: &Up, dispatch: &str) -> Option<ToolResult> {
-    let Up::DispatchResult { dispatch_id, exit_code, stdout, stderr, truncated, .. } = up else { return None };
+    let Up::DispatchResult { dispatch_id, exit_code, stdout, stderr, truncated, .. } = up else {
+        return None;
+    };
     if dispatch_id != dispatch {
         return None;
     }

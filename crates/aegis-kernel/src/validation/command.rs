@@ -33,7 +33,8 @@ impl Driver {
             return Ok(timed_out(timeout));
         };
         let mut right = ended.status == ExitStatus::Exited { code: rule.expected };
-        let mut why = format!("expected exit code {}, the command ended with {}", rule.expected, words(ended.status));
+        let mut why =
+            format!("expected exit code {}, the command ended with {}", rule.expected, words(ended.status));
         if right && !rule.allow_stderr && !ended.stderr.is_empty() {
             right = false;
             "it wrote to standard error, which is not allowed".clone_into(&mut why);
@@ -115,7 +116,8 @@ fn graded(ended: &Ended) -> Option<Finding> {
     let value: Value = serde_json::from_slice(&ended.stdout).ok()?;
     let score = Score::from_f64(value.get("score")?.as_f64()?);
     let confidence = value.get("confidence").and_then(Value::as_f64).map_or(Score::ONE, Score::from_f64);
-    let reasoning = value.get("reasoning").and_then(Value::as_str).unwrap_or("the script graded it").to_owned();
+    let reasoning =
+        value.get("reasoning").and_then(Value::as_str).unwrap_or("the script graded it").to_owned();
     Some(Finding { score, confidence, reasoning, self_attested: true })
 }
 

@@ -25,7 +25,8 @@ pub(crate) fn agree(consensus: Consensus, opinions: &[Opinion], pass: Score) -> 
     let count = opinions.len() as f64;
     let plain_mean = opinions.iter().map(|opinion| opinion.finding.score.as_f64()).sum::<f64>() / count;
     let variance =
-        opinions.iter().map(|opinion| (opinion.finding.score.as_f64() - plain_mean).powi(2)).sum::<f64>() / count;
+        opinions.iter().map(|opinion| (opinion.finding.score.as_f64() - plain_mean).powi(2)).sum::<f64>()
+            / count;
     // Population variance of scores in 0–1 is at most 0.25.
     let agreement = 1.0 - (variance / 0.25).min(1.0);
     let confidence = Score::from_f64(0.7 * agreement + 0.3 * self_confidence);
@@ -36,13 +37,19 @@ pub(crate) fn agree(consensus: Consensus, opinions: &[Opinion], pass: Score) -> 
             let favour: f64 = opinions.iter().filter(in_favour).map(|opinion| opinion.weight).sum();
             if favour * 2.0 > weight { Score::ONE } else { Score::ZERO }
         }
-        Consensus::Unanimous => opinions.iter().map(|opinion| opinion.finding.score).min().unwrap_or(Score::ZERO),
-        Consensus::BestOfN => opinions.iter().map(|opinion| opinion.finding.score).max().unwrap_or(Score::ZERO),
+        Consensus::Unanimous => {
+            opinions.iter().map(|opinion| opinion.finding.score).min().unwrap_or(Score::ZERO)
+        }
+        Consensus::BestOfN => {
+            opinions.iter().map(|opinion| opinion.finding.score).max().unwrap_or(Score::ZERO)
+        }
     };
     let reasoning = opinions
         .iter()
         .zip(1..)
-        .map(|(opinion, number)| format!("judge {number} ({}): {}", opinion.finding.score, opinion.finding.reasoning))
+        .map(|(opinion, number)| {
+            format!("judge {number} ({}): {}", opinion.finding.score, opinion.finding.reasoning)
+        })
         .collect::<Vec<_>>()
         .join("; ");
     Finding { score, confidence, reasoning, self_attested: false }
@@ -59,7 +66,12 @@ mod tests {
             reasoning: String::new(),
             self_attested: false,
         };
-        of.iter().map(|(weight, score, confidence)| Opinion { weight: *weight, finding: finding(*score, *confidence) }).collect()
+        of.iter()
+            .map(|(weight, score, confidence)| Opinion {
+                weight: *weight,
+                finding: finding(*score, *confidence),
+            })
+            .collect()
     }
 
     #[test]
@@ -79,15 +91,18 @@ mod tests {
 
     #[test]
     fn confidence_falls_with_disagreement() {
-        let split = agree(Consensus::WeightedAverage, &opinions(&[(1.0, 0.0, 1.0), (1.0, 1.0, 1.0)]), Score::ONE);
+        let split =
+            agree(Consensus::WeightedAverage, &opinions(&[(1.0, 0.0, 1.0), (1.0, 1.0, 1.0)]), Score::ONE);
         assert!((split.confidence.as_f64() - 0.3).abs() < 1e-6);
-        let united = agree(Consensus::WeightedAverage, &opinions(&[(1.0, 0.8, 1.0), (1.0, 0.8, 1.0)]), Score::ONE);
+        let united =
+            agree(Consensus::WeightedAverage, &opinions(&[(1.0, 0.8, 1.0), (1.0, 0.8, 1.0)]), Score::ONE);
         assert!((united.confidence.as_f64() - 1.0).abs() < 1e-6);
     }
 
     #[test]
     fn half_is_no_majority_and_nobody_is_no_consensus() {
-        let half = agree(Consensus::Majority, &opinions(&[(1.0, 1.0, 1.0), (1.0, 0.0, 1.0)]), Score::from_f64(0.7));
+        let half =
+            agree(Consensus::Majority, &opinions(&[(1.0, 1.0, 1.0), (1.0, 0.0, 1.0)]), Score::from_f64(0.7));
         assert_eq!(half.score, Score::ZERO);
         assert_eq!(agree(Consensus::BestOfN, &[], Score::ZERO).score, Score::ZERO);
     }

@@ -47,7 +47,8 @@ impl Driver {
     ) -> Result<Finding, Halt> {
         let mut opinions = Vec::new();
         for (number, judge) in (0u32..).zip(&rule.judges) {
-            let criteria = judge.criteria.as_deref().or(rule.criteria.as_deref()).unwrap_or("Is the candidate good?");
+            let criteria =
+                judge.criteria.as_deref().or(rule.criteria.as_deref()).unwrap_or("Is the candidate good?");
             let finding = self.judge((index, number), judge.model.as_deref(), criteria, candidate).await?;
             opinions.push(Opinion { weight: judge.weight, finding });
         }
@@ -63,9 +64,9 @@ impl Driver {
     ) -> Result<Finding, Halt> {
         if let Some(recorded) = self.ledger.state.judgements.get(&(validator, judge)).copied() {
             let text = self.text(&recorded).await?;
-            let content = serde_json::from_str::<serde_json::Value>(&text)
-                .ok()
-                .and_then(|stored| stored.get("content").and_then(|content| content.as_str().map(str::to_owned)));
+            let content = serde_json::from_str::<serde_json::Value>(&text).ok().and_then(|stored| {
+                stored.get("content").and_then(|content| content.as_str().map(str::to_owned))
+            });
             return Ok(read_answer(&content.unwrap_or(text)));
         }
         let alias = alias.unwrap_or(&self.blueprint.model).to_owned();
@@ -82,10 +83,13 @@ impl Driver {
         let services = self.services.clone();
         match services.monitor.pass(&mut self.ledger, &self.authority, &action, perform).await? {
             Settled::Model(answer) => Ok(read_answer(&answer.content)),
-            Settled::ModelFailed(failure) => {
-                Err(Halt::Execution(FailureReason::ValidatorFailed, format!("the judge gave no answer: {failure}")))
+            Settled::ModelFailed(failure) => Err(Halt::Execution(
+                FailureReason::ValidatorFailed,
+                format!("the judge gave no answer: {failure}"),
+            )),
+            Settled::Denied(denial) => {
+                Err(Halt::Execution(FailureReason::ValidatorFailed, denial.to_string()))
             }
-            Settled::Denied(denial) => Err(Halt::Execution(FailureReason::ValidatorFailed, denial.to_string())),
             Settled::Interrupted | Settled::Tool => {
                 Err(Halt::Stopped(self.stopper.pending().unwrap_or(StopReason::Park)))
             }
@@ -119,7 +123,8 @@ impl Driver {
 
 /// A judge that does not answer as asked has not judged: that is no score, and no confidence either.
 fn read_answer(text: &str) -> Finding {
-    let answer = json_of(text).and_then(|value| serde_json::from_value::<Answer>(value).map_err(|e| e.to_string()));
+    let answer =
+        json_of(text).and_then(|value| serde_json::from_value::<Answer>(value).map_err(|e| e.to_string()));
     match answer {
         Ok(Answer { score, confidence, reasoning }) => Finding {
             score: Score::from_f64(score),
@@ -142,7 +147,8 @@ mod tests {
 
     #[test]
     fn answers_are_read_or_count_as_none() {
-        let good = read_answer("```json\n{\"score\": 0.8, \"confidence\": 0.9, \"reasoning\": \"fine\"}\n```");
+        let good =
+            read_answer("```json\n{\"score\": 0.8, \"confidence\": 0.9, \"reasoning\": \"fine\"}\n```");
         assert_eq!((good.score.to_string(), good.reasoning.as_str()), ("0.80".into(), "fine"));
         for bad in ["great, 10/10", "{}", "{\"score\": \"high\"}"] {
             let finding = read_answer(bad);

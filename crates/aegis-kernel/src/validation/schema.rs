@@ -22,7 +22,8 @@ pub(crate) struct Schema {
 impl Schema {
     /// Compiles a schema; it cannot reach the network or the file system.
     pub(crate) fn compile(schema: &Value) -> Result<Self, String> {
-        let validator = jsonschema::validator_for(schema).map_err(|error| format!("not a JSON Schema: {error}"))?;
+        let validator =
+            jsonschema::validator_for(schema).map_err(|error| format!("not a JSON Schema: {error}"))?;
         Ok(Self { validator, schema: schema.clone() })
     }
 
@@ -61,7 +62,8 @@ impl Schema {
         self.count(value, &self.schema, "", 0, &failing, &mut tally);
         tally.satisfied += tally.required.saturating_sub(missing);
         // A container that fails as a whole counts as a present value that is not satisfied.
-        let containers = failing.iter().filter(|path| value.pointer(path).is_some_and(|v| v.is_object() || v.is_array()));
+        let containers =
+            failing.iter().filter(|path| value.pointer(path).is_some_and(|v| v.is_object() || v.is_array()));
         let total = tally.required + tally.present + usize::from(failing.contains("") && tally.present == 0);
         let satisfied = tally.satisfied.saturating_sub(containers.count()).min(total.saturating_sub(1));
         #[expect(clippy::cast_precision_loss, reason = "counts of values in one document")]
@@ -74,7 +76,15 @@ impl Schema {
         Finding::sure(Score::from_f64(score), messages.join("; "))
     }
 
-    fn count(&self, value: &Value, schema: &Value, path: &str, depth: usize, failing: &BTreeSet<String>, tally: &mut Tally) {
+    fn count(
+        &self,
+        value: &Value,
+        schema: &Value,
+        path: &str,
+        depth: usize,
+        failing: &BTreeSet<String>,
+        tally: &mut Tally,
+    ) {
         if depth > DEPTH_MAX {
             return;
         }
@@ -87,7 +97,14 @@ impl Schema {
                     let child_path = format!("{path}/{}", name.replace('~', "~0").replace('/', "~1"));
                     let child_schema = schema.get("properties").and_then(|properties| properties.get(name));
                     tally.value(&child_path, failing);
-                    self.count(child, child_schema.unwrap_or(&Value::Null), &child_path, depth + 1, failing, tally);
+                    self.count(
+                        child,
+                        child_schema.unwrap_or(&Value::Null),
+                        &child_path,
+                        depth + 1,
+                        failing,
+                        tally,
+                    );
                 }
             }
             Value::Array(items) => {
@@ -106,7 +123,8 @@ impl Schema {
     fn resolve<'a>(&'a self, schema: &'a Value, depth: usize) -> &'a Value {
         let mut schema = schema;
         for _ in depth..DEPTH_MAX {
-            let Some(target) = schema.get("$ref").and_then(Value::as_str).and_then(|to| to.strip_prefix('#')) else {
+            let Some(target) = schema.get("$ref").and_then(Value::as_str).and_then(|to| to.strip_prefix('#'))
+            else {
                 return schema;
             };
             match self.schema.pointer(target) {

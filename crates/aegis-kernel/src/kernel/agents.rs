@@ -1,0 +1,264 @@
+//! Deploying agents and changing their state.
+
+use aegis_core::{AgentId, Body, Diagnosis, Durability, ErrorCode, Name, StreamId, Tenant};
+use aegis_manifest::{AgentManifest, NodeFacts, Unenforced};
+use aegis_security::commitment;
+
+use super::{AgentSelector, Caller, DeployOptions, Deployed, Kernel, Refusal, refuse_platform, unrecorded};
+use crate::port::{AgentRecord, AgentState, AgentVersion, Append};
+use crate::tools::Home;
+
+impl Kernel {
+    /// Accepts a manifest. The identical document again changes nothing.
+    ///
+    /// # Errors
+    /// All problems of the document at once, or a conflict with what is deployed.
+    pub async fn deploy(
+        &self,
+        caller: &Caller,
+        document: &str,
+        options: DeployOptions,
+    ) -> Result<Deployed, Refusal> {
+        let manifest = parse(document)?;
+        refuse_platform(caller)?;
+        self.check_references(&manifest)?;
+        let warnings: Vec<String> = self.unenforced(&manifest).iter().map(ToString::to_string).collect();
+        let name = manifest.metadata.name.clone();
+        let id = AgentId::of(&caller.tenant, &name);
+        let deployed = |status, changed| Deployed {
+            id,
+            name: name.to_string(),
+            version: manifest.metadata.version.clone(),
+            status,
+            warnings: warnings.clone(),
+            changed,
+        };
+        if options.validate_only {
+            return Ok(deployed("valid", false));
+        }
+        let journal = &self.services.ports.journal;
+        let digest = commitment::sha256(document.as_bytes());
+        let current = journal.agent(id).await.map_err(unrecorded)?;
+        let versions = journal.agent_versions(id).await.map_err(unrecorded)?;
+        let same_version = versions.iter().find(|version| version.version == manifest.metadata.version);
+        let live = current.as_ref().is_some_and(|agent| agent.state != AgentState::Removed);
+        if let (Some(version), true) = (same_version, live) {
+            let is_current = current.as_ref().is_some_and(|agent| agent.version == version.version);
+            if version.digest == digest && is_current {
+                return Ok(deployed("deployed", false));
+            }
+            if version.digest != digest && !options.force {
+                return Err(already_deployed(&name, version).into());
+            }
+        }
+        self.record_deployed(
+            caller,
+            id,
+            &manifest,
+            document,
+            (same_version.is_some(), warnings.len()),
+            current,
+        )
+        .await?;
+        Ok(deployed("deployed", true))
+    }
+
+    async fn record_deployed(
+        &self,
+        caller: &Caller,
+        id: AgentId,
+        manifest: &AgentManifest,
+        document: &str,
+        (forced, warnings): (bool, usize),
+        current: Option<AgentRecord>,
+    ) -> Result<(), Diagnosis> {
+        let scribe = self.scribe();
+        let mut blobs = Vec::new();
+        let body = Body::AgentDeployed {
+            name: manifest.metadata.name.clone(),
+            version: manifest.metadata.version.clone(),
+            digest: commitment::sha256(document.as_bytes()),
+            document: scribe.blob(document.to_owned(), &mut blobs),
+            forced,
+            warnings: u32::try_from(warnings).unwrap_or(u32::MAX),
+        };
+        let append = Append {
+            tenant: caller.tenant.clone(),
+            stream: StreamId::Agent(id),
+            expected: Some(current.map_or(0, |agent| agent.stream_seq)),
+            events: vec![scribe.event(scribe.root_span(), &caller.actor, body)],
+            blobs,
+            durability: Durability::Power,
+        };
+        scribe.journal.append(append).await.map_err(unrecorded)?;
+        Ok(())
+    }
+
+    /// Refuses new executions of the agent until it is resumed. Pausing a paused agent changes nothing.
+    ///
+    /// # Errors
+    /// If the caller's tenant has no such agent.
+    pub async fn pause_agent(&self, caller: &Caller, id: AgentId) -> Result<(), Diagnosis> {
+        self.change_agent(caller, id, AgentState::Paused, Body::AgentPaused {}).await
+    }
+
+    /// Takes executions of the agent again. Resuming an agent that is not paused changes nothing.
+    ///
+    /// # Errors
+    /// If the caller's tenant has no such agent.
+    pub async fn resume_agent(&self, caller: &Caller, id: AgentId) -> Result<(), Diagnosis> {
+        self.change_agent(caller, id, AgentState::Deployed, Body::AgentResumed {}).await
+    }
+
+    /// Removes the registration; executions and their evidence stay.
+    ///
+    /// # Errors
+    /// If the caller's tenant has no such agent.
+    pub async fn remove_agent(&self, caller: &Caller, id: AgentId) -> Result<(), Diagnosis> {
+        self.change_agent(caller, id, AgentState::Removed, Body::AgentRemoved {}).await
+    }
+
+    async fn change_agent(
+        &self,
+        caller: &Caller,
+        id: AgentId,
+        to: AgentState,
+        body: Body,
+    ) -> Result<(), Diagnosis> {
+        refuse_platform(caller)?;
+        let agent = self.services.ports.journal.agent(id).await.map_err(unrecorded)?;
+        let agent = agent.filter(|agent| agent.state != AgentState::Removed);
+        let agent = match agent {
+            Some(agent) if agent.tenant == caller.tenant => agent,
+            Some(agent) if agent.tenant == Tenant::platform() => {
+                return Err(Diagnosis::new(
+                    ErrorCode::PermissionDenied,
+                    format!("agent `{}` is a platform agent, which no tenant changes", agent.name),
+                ));
+            }
+            _ => return Err(Diagnosis::not_found("agent", id)),
+        };
+        if agent.state == to {
+            return Ok(());
+        }
+        let scribe = self.scribe();
+        let append = Append {
+            tenant: caller.tenant.clone(),
+            stream: StreamId::Agent(id),
+            expected: Some(agent.stream_seq),
+            events: vec![scribe.event(scribe.root_span(), &caller.actor, body)],
+            blobs: Vec::new(),
+            durability: Durability::Power,
+        };
+        scribe.journal.append(append).await.map_err(unrecorded)?;
+        Ok(())
+    }
+
+    /// The agent and version a selector means: the caller's tenant first, then `platform`.
+    ///
+    /// # Errors
+    /// If there is none that the caller may see.
+    pub async fn select_agent(
+        &self,
+        caller: &Caller,
+        selector: &AgentSelector,
+    ) -> Result<(AgentRecord, AgentVersion), Diagnosis> {
+        let journal = &self.services.ports.journal;
+        let seen = |agent: &AgentRecord| {
+            agent.state != AgentState::Removed
+                && (agent.tenant == caller.tenant || agent.tenant == Tenant::platform())
+        };
+        let (agent, wanted) = match selector {
+            AgentSelector::Id(id) => (journal.agent(*id).await.map_err(unrecorded)?.filter(seen), None),
+            AgentSelector::Name { name, version } => {
+                let parsed: Name = name.parse().map_err(|error: aegis_core::IdError| {
+                    Diagnosis::new(ErrorCode::InvalidInput, error.to_string())
+                })?;
+                let mut found = None;
+                for tenant in [caller.tenant.clone(), Tenant::platform()] {
+                    found =
+                        journal.agent(AgentId::of(&tenant, &parsed)).await.map_err(unrecorded)?.filter(seen);
+                    if found.is_some() {
+                        break;
+                    }
+                }
+                (found, version.clone())
+            }
+        };
+        let shown = match selector {
+            AgentSelector::Id(id) => id.to_string(),
+            AgentSelector::Name { name, .. } => name.clone(),
+        };
+        let agent = agent.ok_or_else(|| {
+            Diagnosis::not_found("agent", shown).hint("`aegis agent list` shows the agents of your tenant")
+        })?;
+        let wanted = wanted.unwrap_or_else(|| agent.version.clone());
+        let versions = journal.agent_versions(agent.id).await.map_err(unrecorded)?;
+        match versions.into_iter().find(|version| version.version == wanted) {
+            Some(version) => Ok((agent, version)),
+            None => Err(Diagnosis::not_found("version", format!("{}@{wanted}", agent.name))
+                .hint(format!("`aegis agent versions {}` shows them", agent.name))),
+        }
+    }
+
+    /// What a manifest names must be there: its security context. Model aliases may be configured later.
+    fn check_references(&self, manifest: &AgentManifest) -> Result<(), Diagnosis> {
+        let Some(name) = &manifest.spec.security_context else { return Ok(()) };
+        if self.settings().config.spec.security_context(name).is_some() {
+            return Ok(());
+        }
+        let message = format!("spec.security_context: this node has no security context `{name}`");
+        Err(Diagnosis::new(ErrorCode::InvalidInput, message)
+            .hint("add it to security_contexts of the node's configuration, or leave the field out"))
+    }
+
+    /// What this node cannot enforce of a manifest: warnings at deploy, refusals at execute.
+    pub(crate) fn unenforced(&self, manifest: &AgentManifest) -> Vec<Unenforced> {
+        let ports = &self.services.ports;
+        let capabilities = ports.sandbox.capabilities();
+        let facts = NodeFacts {
+            isolation_missing: capabilities.isolation_missing.clone(),
+            limits_missing: capabilities.limits_missing.clone(),
+            mount_missing: ports.volume.mount_missing(),
+            interpreters: capabilities
+                .interpreters
+                .iter()
+                .map(|(language, version, _)| (language.clone(), version.clone()))
+                .collect(),
+        };
+        let mut gaps = manifest.unenforced(&facts);
+        for (index, tool) in manifest.spec.tools.iter().enumerate() {
+            if tool.server.is_none()
+                && self
+                    .services
+                    .router
+                    .find(&tool.name)
+                    .map(|home| match home {
+                        Home::Sandbox(_) | Home::Host(..) => (),
+                    })
+                    .is_none()
+            {
+                gaps.push(Unenforced {
+                    path: format!("spec.tools[{index}]"),
+                    what: format!("no tool `{}` exists on this node", tool.name),
+                    remedy: "`fs.*` tools and `cmd.run` exist; name one of them or remove the entry"
+                        .to_owned(),
+                });
+            }
+        }
+        gaps
+    }
+}
+
+/// Parses a manifest; all problems at once.
+pub(crate) fn parse(document: &str) -> Result<AgentManifest, Refusal> {
+    aegis_manifest::parse_agent(document, "manifest").map(|parsed| parsed.document).map_err(|problems| {
+        Refusal { rendered: Some(problems.render("manifest")), problems: problems.to_diagnoses() }
+    })
+}
+
+fn already_deployed(name: &Name, version: &AgentVersion) -> Diagnosis {
+    let message = format!("agent `{name}` version `{}` is deployed with other content", version.version);
+    Diagnosis::new(ErrorCode::Conflict, message)
+        .hint("raise metadata.version, or deploy with --force to replace that definition")
+}

@@ -1,0 +1,252 @@
+//! Starting, cancelling and removing executions; resuming them after a restart.
+
+use std::sync::Arc;
+
+use aegis_core::execution::FailureReason;
+use aegis_core::{Body, Diagnosis, Durability, ErrorCode, ExecutionId, StreamId, Tenant};
+use aegis_manifest::AgentManifest;
+use serde_json::Value;
+
+use super::{Caller, Execute, Kernel, Started, agents, unrecorded};
+use crate::execution::{Blueprint, Driver, Signals, loop_plan};
+use crate::monitor::Authority;
+use crate::port::{AgentState, Append, ExecutionQuery, ExecutionRecord, ExecutionStatus};
+use crate::record::{Ledger, RecordError};
+use crate::validation::Schema;
+
+/// Names of templates that overrides may not take.
+const TEMPLATE_NAMES: [&str; 6] =
+    ["instruction", "input", "iteration_number", "previous_error", "context", "agentskills"];
+/// Executions read at once when unfinished ones are resumed.
+const PAGE: usize = 500;
+
+impl Kernel {
+    /// Starts a run. Everything that can be refused is refused before anything is recorded or spent.
+    ///
+    /// # Errors
+    /// Unknown or paused agent, wrong input, or a manifest this node cannot enforce (`capability_missing`).
+    pub async fn execute(&self, caller: &Caller, request: Execute) -> Result<Started, Diagnosis> {
+        self.scheduler.admit()?;
+        let (agent, version) = self.select_agent(caller, &request.agent).await?;
+        if agent.state == AgentState::Paused {
+            let message = format!("agent `{}` is paused", agent.name);
+            return Err(Diagnosis::new(ErrorCode::Conflict, message)
+                .hint(format!("`aegis agent resume {}` lets it run again", agent.name)));
+        }
+        let scribe = self.scribe();
+        let document = scribe.text(StreamId::Agent(agent.id), &version.document).await.map_err(unrecorded)?;
+        let manifest = agents::parse(&document).map_err(|refusal| {
+            Diagnosis::internal(format!("the deployed manifest no longer parses: {refusal}"))
+        })?;
+        self.refuse_unenforced(&manifest)?;
+        check_input(&manifest, &request.input)?;
+        check_overrides(request.context_overrides.as_ref())?;
+        let execution_id = ExecutionId::from_uuid(scribe.ids.uuid());
+        let mut blobs = Vec::new();
+        let body = Body::ExecutionCreated {
+            agent: agent.id,
+            name: agent.name,
+            version: version.version,
+            digest: version.digest,
+            document: version.document,
+            input: scribe.blob(request.input.to_string(), &mut blobs),
+            overrides: request.context_overrides.map(|value| scribe.blob(value.to_string(), &mut blobs)),
+            plan: loop_plan(&manifest),
+            parent: None,
+            depth: 0,
+        };
+        let append = Append {
+            tenant: caller.tenant.clone(),
+            stream: StreamId::Execution(execution_id),
+            expected: Some(0),
+            events: vec![scribe.event(scribe.root_span(), &caller.actor, body)],
+            blobs,
+            durability: Durability::Power,
+        };
+        scribe.journal.append(append).await.map_err(unrecorded)?;
+        self.schedule(execution_id);
+        Ok(Started { execution_id, status: "pending" })
+    }
+
+    /// Asks a run to stop; `forced` kills its processes at once. Asking again changes nothing.
+    ///
+    /// # Errors
+    /// Unknown or already ended execution.
+    pub async fn cancel(&self, caller: &Caller, id: ExecutionId, forced: bool) -> Result<(), Diagnosis> {
+        let record = self.own_execution(&caller.tenant, id).await?;
+        if record.status.is_final() {
+            let message = format!("execution `{id}` is {} already", record.status.name());
+            return Err(Diagnosis::new(ErrorCode::Conflict, message));
+        }
+        let scribe = self.scribe();
+        let append = Append {
+            tenant: record.tenant,
+            stream: StreamId::Execution(id),
+            expected: None,
+            events: vec![scribe.event(
+                scribe.child_span(record.trace_id, None),
+                &caller.actor,
+                Body::CancelRequested { forced },
+            )],
+            blobs: Vec::new(),
+            durability: Durability::Power,
+        };
+        scribe.journal.append(append).await.map_err(unrecorded)?;
+        if !self.scheduler.cancel(id, forced) && !self.scheduler.holds(id) {
+            // It is not under way here (its driver gave up): a new driver sees the request and records the end.
+            self.schedule(id);
+        }
+        Ok(())
+    }
+
+    /// Takes an ended run from the lists; its evidence stays.
+    ///
+    /// # Errors
+    /// Unknown or running execution.
+    pub async fn remove_execution(&self, caller: &Caller, id: ExecutionId) -> Result<(), Diagnosis> {
+        let record = self.own_execution(&caller.tenant, id).await?;
+        if !record.status.is_final() {
+            let message = format!("execution `{id}` is {}", record.status.name());
+            return Err(Diagnosis::new(ErrorCode::Conflict, message)
+                .hint(format!("`aegis task cancel {id}` stops it first")));
+        }
+        let scribe = self.scribe();
+        let span = scribe.child_span(record.trace_id, None);
+        let stream = StreamId::Execution(id);
+        scribe
+            .note(
+                &record.tenant,
+                stream,
+                &caller.actor,
+                span,
+                (Body::ExecutionRemoved {}, Vec::new()),
+                Durability::Power,
+            )
+            .await
+            .map_err(unrecorded)?;
+        Ok(())
+    }
+
+    /// Puts every unfinished execution back into the scheduler, oldest first.
+    pub(crate) async fn resume_unfinished(&self) -> Result<(), Diagnosis> {
+        use ExecutionStatus::{Pending, Running, Waiting};
+        let mut query = ExecutionQuery {
+            statuses: vec![Pending, Running, Waiting],
+            limit: PAGE,
+            ..ExecutionQuery::default()
+        };
+        let mut unfinished = Vec::new();
+        loop {
+            let page = self.services.ports.journal.executions(&query).await.map_err(unrecorded)?;
+            unfinished.extend(page.items.into_iter().map(|record| record.id));
+            match page.next_cursor {
+                Some(cursor) => query.cursor = Some(cursor),
+                None => break,
+            }
+        }
+        if !unfinished.is_empty() {
+            tracing::info!(count = unfinished.len(), "resuming unfinished executions");
+        }
+        for id in unfinished.into_iter().rev() {
+            self.schedule(id);
+        }
+        Ok(())
+    }
+
+    fn schedule(&self, id: ExecutionId) {
+        let kernel = self.clone();
+        self.scheduler.run(id, move |signals| async move {
+            if let Err(error) = kernel.drive(id, signals).await {
+                tracing::error!(execution = %id, %error, "the record cannot be written; the execution resumes at the next start");
+            }
+        });
+    }
+
+    async fn drive(&self, id: ExecutionId, signals: Signals) -> Result<(), RecordError> {
+        let mut ledger = Ledger::open(self.scribe(), id).await?;
+        match self.prepare(&ledger).await {
+            Ok((blueprint, authority)) => {
+                Driver::new(Arc::clone(&self.services), ledger, blueprint, authority, signals).run().await
+            }
+            Err(problem) => {
+                let mut blobs = Vec::new();
+                let detail = ledger.scribe.blob(problem, &mut blobs);
+                let reason = FailureReason::CapabilityMissing;
+                let input = aegis_core::execution::Input::Fail { reason, detail };
+                ledger.record(input, blobs, Durability::Power).await
+            }
+        }
+    }
+
+    /// The pinned document as this node can run it now; what it cannot is said in words.
+    async fn prepare(&self, ledger: &Ledger) -> Result<(Blueprint, Authority), String> {
+        let Body::ExecutionCreated { agent, document, .. } = &ledger.created.body else {
+            return Err("the record does not begin with its creation".to_owned());
+        };
+        let document =
+            ledger.scribe.text(StreamId::Agent(*agent), document).await.map_err(|error| error.to_string())?;
+        let manifest = agents::parse(&document).map_err(|refusal| refusal.to_string())?;
+        self.refuse_unenforced(&manifest).map_err(|problem| problem.to_string())?;
+        let interpreters = &self.services.ports.sandbox.capabilities().interpreters;
+        let interpreter = interpreters
+            .iter()
+            .find(|(language, ..)| language == "python")
+            .map(|(.., path)| path.clone())
+            .ok_or("capability_missing: no python3 in /usr/bin")?;
+        let blueprint = Blueprint::of(*agent, &manifest, &self.services.router, &interpreter);
+        let config = self.settings().config;
+        let authority = Authority::compile(ledger.execution, &manifest, &config, &blueprint.tools)?;
+        Ok((blueprint, authority))
+    }
+
+    fn refuse_unenforced(&self, manifest: &AgentManifest) -> Result<(), Diagnosis> {
+        let gaps = self.unenforced(manifest);
+        if gaps.is_empty() {
+            return Ok(());
+        }
+        let what =
+            gaps.iter().map(|gap| format!("{}: {}", gap.path, gap.what)).collect::<Vec<_>>().join("; ");
+        let remedy = gaps.iter().map(|gap| gap.remedy.clone()).collect::<Vec<_>>().join("; ");
+        Err(Diagnosis::capability_missing(what, remedy))
+    }
+
+    async fn own_execution(&self, tenant: &Tenant, id: ExecutionId) -> Result<ExecutionRecord, Diagnosis> {
+        let record = self.services.ports.journal.execution(id).await.map_err(unrecorded)?;
+        record
+            .filter(|record| record.tenant == *tenant && !record.removed)
+            .ok_or_else(|| Diagnosis::not_found("execution", id))
+    }
+}
+
+fn check_input(manifest: &AgentManifest, input: &Value) -> Result<(), Diagnosis> {
+    let bytes = input.to_string().len();
+    if bytes > aegis_core::limits::INPUT_BYTES_MAX {
+        let message =
+            format!("the input has {bytes} bytes, at most {} are taken", aegis_core::limits::INPUT_BYTES_MAX);
+        return Err(Diagnosis::new(ErrorCode::InvalidInput, message));
+    }
+    let Some(schema) = &manifest.spec.input_schema else { return Ok(()) };
+    let wrong = |message: String| {
+        Diagnosis::new(
+            ErrorCode::InvalidInput,
+            format!("the input does not satisfy spec.input_schema: {message}"),
+        )
+    };
+    let schema = Schema::compile(&Value::Object(schema.clone())).map_err(wrong)?;
+    schema.violation(input).map_or(Ok(()), |violation| Err(wrong(violation)))
+}
+
+fn check_overrides(overrides: Option<&Value>) -> Result<(), Diagnosis> {
+    let Some(overrides) = overrides else { return Ok(()) };
+    let Value::Object(values) = overrides else {
+        return Err(Diagnosis::new(ErrorCode::InvalidInput, "context_overrides is not an object")
+            .hint("give names and values, such as {\"tone\": \"dry\"}"));
+    };
+    match values.keys().find(|name| TEMPLATE_NAMES.contains(&name.as_str())) {
+        Some(name) => Err(Diagnosis::new(
+            ErrorCode::InvalidInput,
+            format!("context_overrides may not set `{name}`: it is a name of the template already"),
+        )),
+        None => Ok(()),
+    }
+}
