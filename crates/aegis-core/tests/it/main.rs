@@ -1,0 +1,3 @@
+//! The pure machines, driven by scripts with crashes at every point.
+
+mod execution;
