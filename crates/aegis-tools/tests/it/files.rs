@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use aegis_core::limits::TOOL_RESULT_BYTES_MAX;
 use aegis_core::{DenialCode, ExecutionId, ToolResult, VolumeId};
-use aegis_kernel::port::{Files, Grant, PathRules, ToolContext, ToolError, ToolHost, Workspace};
+use aegis_kernel::port::{
+    DirectoryEntry, FileMeta, FileRecords, Files, Grant, PathRules, ToolContext, ToolError, ToolHost, Tree,
+    VolumeError, Workspace,
+};
 use aegis_testkit::conformance::tool_host::{MemoryFiles, call, keeps_its_promises, speaks_plainly};
 use aegis_tools::FileTools;
 use serde_json::{Value, json};
@@ -346,4 +349,72 @@ async fn expressions_that_ruin_others_are_linear_here() {
     bench.files.put("/workspace/a", "a".repeat(1 << 20).as_bytes());
     bench.ok("fs.grep", json!({"pattern": "(a+)+$b"})).await;
     bench.ok("fs.grep", json!({"pattern": "(a|aa)*c"})).await;
+}
+
+/// A volume whose reads hang until they are let go, as on a file system that does not answer.
+struct HangingFiles {
+    inner: Arc<MemoryFiles>,
+    gate: tokio::sync::Mutex<()>,
+}
+
+impl Files for HangingFiles {
+    fn grant(&self) -> &Grant {
+        self.inner.grant()
+    }
+    fn mount_point(&self) -> Option<std::path::PathBuf> {
+        None
+    }
+    fn stat(&self, path: &str) -> Result<FileMeta, VolumeError> {
+        self.inner.stat(path)
+    }
+    fn read(&self, path: &str, offset: u64, length: usize) -> Result<Vec<u8>, VolumeError> {
+        drop(self.gate.blocking_lock());
+        self.inner.read(path, offset, length)
+    }
+    fn write(&self, path: &str, bytes: &[u8]) -> Result<(), VolumeError> {
+        drop(self.gate.blocking_lock());
+        self.inner.write(path, bytes)
+    }
+    fn list(&self, path: &str) -> Result<Vec<DirectoryEntry>, VolumeError> {
+        self.inner.list(path)
+    }
+    fn create_dir(&self, path: &str) -> Result<(), VolumeError> {
+        self.inner.create_dir(path)
+    }
+    fn remove(&self, path: &str, recursive: bool) -> Result<(), VolumeError> {
+        self.inner.remove(path, recursive)
+    }
+    fn take_records(&self) -> Option<FileRecords> {
+        self.inner.take_records()
+    }
+    fn tree(&self) -> Result<Tree, VolumeError> {
+        self.inner.tree()
+    }
+    fn close(&self) {}
+}
+
+#[tokio::test]
+async fn a_cancelled_read_is_left_and_a_cancelled_write_is_finished() {
+    let inner = volume("/workspace", &[], &["/workspace"]);
+    inner.put("/workspace/a", b"text");
+    let hanging = Arc::new(HangingFiles { inner: Arc::clone(&inner), gate: tokio::sync::Mutex::new(()) });
+    let workspace = Arc::new(Workspace::new(vec![Arc::clone(&hanging) as Arc<dyn Files>]));
+    let context = ToolContext { execution: ExecutionId::from_uuid(Uuid::nil()), workspace };
+    let tools = FileTools::new();
+
+    let gate = hanging.gate.lock().await;
+    for (tool, arguments) in [("fs.read", json!({"path": "a"})), ("fs.grep", json!({"pattern": "text"}))] {
+        let cancel = CancellationToken::new();
+        let call = call(tool, arguments);
+        let (answer, ()) = tokio::join!(tools.call(&context, &call, &cancel), async { cancel.cancel() });
+        assert_eq!(answer, Err(ToolError::Cancelled), "{tool}");
+    }
+    let cancel = CancellationToken::new();
+    let write = call("fs.write", json!({"path": "b", "content": "done"}));
+    let (answer, ()) = tokio::join!(tools.call(&context, &write, &cancel), async {
+        cancel.cancel();
+        drop(gate);
+    });
+    assert_eq!(answer.unwrap().size, Some(4));
+    assert_eq!(inner.content("/workspace/b").unwrap(), b"done");
 }
