@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::evidence::Evidence;
+use crate::evidence::StoreEvidence;
 use crate::guard::{Hosts, Refusals};
 use crate::idempotency::Turns;
 use crate::token::Token;
@@ -39,6 +39,8 @@ pub(crate) struct Configured {
     pub(crate) source: Option<PathBuf>,
     /// Model aliases.
     pub(crate) models: Vec<String>,
+    /// What `isolation: inherit` means.
+    pub(crate) default_isolation: String,
 }
 
 /// The state of the HTTP side.
@@ -46,9 +48,9 @@ pub(crate) struct App {
     pub(crate) kernel: Kernel,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn Ids>,
-    pub(crate) evidence: Arc<dyn Evidence>,
-    /// Reads the facts of a document that was accepted.
-    pub(crate) read_manifest: fn(&str) -> ManifestFacts,
+    pub(crate) evidence: Arc<StoreEvidence>,
+    /// Reads the facts of a document that was accepted; the second is what `isolation: inherit` means.
+    pub(crate) read_manifest: fn(&str, &str) -> ManifestFacts,
     pub(crate) token: Token,
     pub(crate) hosts: Hosts,
     pub(crate) refusals: Refusals,

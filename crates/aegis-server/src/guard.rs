@@ -165,6 +165,11 @@ pub(crate) async fn door(State(app): State<Arc<App>>, mut request: Request, next
             .hint("send `Content-Type: application/json` or `application/yaml`");
         return Refused::with_status(what, StatusCode::UNSUPPORTED_MEDIA_TYPE).into_response();
     }
+    if !open && !app.is_ready() {
+        let what = Diagnosis::new(ErrorCode::Overloaded, "the daemon is starting or stopping")
+            .hint("try again soon");
+        return Refused::from(what).into_response();
+    }
     match caller(request.headers()) {
         Ok(caller) => request.extensions_mut().insert(caller),
         Err(refused) => return refused.into_response(),

@@ -5,19 +5,29 @@
 
 mod answer;
 mod app;
+mod compose;
+mod config;
 mod evidence;
 mod folder;
 mod follow;
 mod guard;
 mod idempotency;
 mod listen;
+mod logging;
+mod models;
+pub mod offline;
 mod routes;
+mod serve;
 mod stream;
+mod system;
 mod texts;
 mod token;
 mod view;
 
+pub use config::{LoadedConfig, load_config};
 pub use folder::{PID_FILE, running_pid};
+pub use logging::init_logging;
+pub use serve::{Options, serve};
 pub use token::TOKEN_FILE;
 
 use aegis_core::Sha256;

@@ -14,7 +14,8 @@ use crate::texts::text;
 /// An agent, with its document if `whole`.
 pub(crate) async fn agent(app: &App, record: &AgentRecord, whole: bool) -> Agent {
     let document = text(app.journal(), StreamId::Agent(record.id), &record.document).await;
-    let facts = (app.read_manifest)(&document);
+    let isolation = app.configured(|configured| configured.default_isolation.clone());
+    let facts = (app.read_manifest)(&document, &isolation);
     let status = match record.state {
         AgentState::Deployed => "deployed",
         AgentState::Paused => "paused",
