@@ -3,9 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use aegis_kernel::port::{
-    DirectoryEntry, FileKind, FileMeta, FileRecords, Files, Grant, Tree, VolumeError,
-};
+use aegis_kernel::port::{DirectoryEntry, FileKind, FileMeta, FileRecords, Files, Grant, Tree, VolumeError};
 use rustix::io::Errno;
 
 use crate::core::{Attributes, Fault, Mode, Recorder, Rules, View, VolumePath};

@@ -58,7 +58,8 @@ impl LocalVolumes {
             make_folder(&run, 0o711)?;
             Ok((fs::canonicalize(&volumes)?, fs::canonicalize(&run)?))
         };
-        let (volumes, run) = prepare().map_err(|error: io::Error| io_error("the volumes' folders", &error))?;
+        let (volumes, run) =
+            prepare().map_err(|error: io::Error| io_error("the volumes' folders", &error))?;
         let front = FrontSettings::new(run, &volumes);
         let owner = owner.filter(|_| rustix::process::geteuid().is_root());
         let inner = Inner { volumes, front, owner, stores: Mutex::default(), next_front: AtomicU64::new(1) };
@@ -141,7 +142,9 @@ impl Inner {
             .is_ok_and(|path| path.in_sandbox("/").as_ref() == grant.mount_path);
         if !well_formed {
             let path = &grant.mount_path;
-            return Err(VolumeError::NotAllowed(format!("mount path `{path}` is not absolute and normalised")));
+            return Err(VolumeError::NotAllowed(format!(
+                "mount path `{path}` is not absolute and normalised"
+            )));
         }
         let view = View {
             rules: Arc::new(Rules::compile(&grant)?),

@@ -89,9 +89,9 @@ impl Fault {
             Self::Os(Errno::NOTEMPTY) => {
                 VolumeError::WrongKind(format!("`{path}` is a directory with content: remove it recursively"))
             }
-            Self::Os(Errno::LOOP) => {
-                VolumeError::WrongKind(format!("`{path}` goes through a symbolic link that cannot be followed"))
-            }
+            Self::Os(Errno::LOOP) => VolumeError::WrongKind(format!(
+                "`{path}` goes through a symbolic link that cannot be followed"
+            )),
             Self::Os(errno) => VolumeError::Io(format!("`{path}`: {errno}")),
         }
     }

@@ -62,7 +62,11 @@ impl OpenFile {
 
     /// Waits until its content is on the disk.
     pub(crate) fn sync(&self, data_only: bool) -> Result<(), Fault> {
-        if data_only { rustix::fs::fdatasync(&self.fd)? } else { rustix::fs::fsync(&self.fd)? }
+        if data_only {
+            rustix::fs::fdatasync(&self.fd)?
+        } else {
+            rustix::fs::fsync(&self.fd)?
+        }
         Ok(())
     }
 }

@@ -25,9 +25,8 @@ impl VolumePath {
         let below = if mount_path == "/" {
             path.strip_prefix('/')
         } else {
-            path.strip_prefix(mount_path).and_then(|rest| {
-                if rest.is_empty() { Some(rest) } else { rest.strip_prefix('/') }
-            })
+            path.strip_prefix(mount_path)
+                .and_then(|rest| if rest.is_empty() { Some(rest) } else { rest.strip_prefix('/') })
         };
         Self::from_relative(below.ok_or(Fault::Name)?)
     }
@@ -92,7 +91,11 @@ impl VolumePath {
     /// follow. `..` after a name is refused, because that name may be a link itself and `..` would then start
     /// elsewhere; with leading ones only, staying within the volume can be told from the path alone.
     pub(crate) fn link_target<'a>(&self, target: &'a str) -> Result<(Self, Vec<&'a str>), Fault> {
-        if target.is_empty() || target.starts_with('/') || target.contains('\0') || target.len() > PATH_BYTES_MAX {
+        if target.is_empty()
+            || target.starts_with('/')
+            || target.contains('\0')
+            || target.len() > PATH_BYTES_MAX
+        {
             return Err(Fault::EscapingLink);
         }
         let mut base = self.split().ok_or(Fault::EscapingLink)?.0;
@@ -124,7 +127,15 @@ mod tests {
         let of = |text: &str| VolumePath::from_sandbox(text, "/workspace");
         assert_eq!(of("/workspace").unwrap(), VolumePath::root());
         assert_eq!(of("/workspace//a/./b/").unwrap().as_str(), "a/b");
-        for bad in ["/workspace2/a", "/work", "workspace/a", "/workspace/../etc", "/workspace/a/..", "", "/workspace/a\0b"] {
+        for bad in [
+            "/workspace2/a",
+            "/work",
+            "workspace/a",
+            "/workspace/../etc",
+            "/workspace/a/..",
+            "",
+            "/workspace/a\0b",
+        ] {
             assert_eq!(of(bad), Err(Fault::Name), "{bad:?}");
         }
         assert_eq!(VolumePath::from_sandbox("/a/b", "/").unwrap().as_str(), "a/b");

@@ -147,7 +147,8 @@ mod tests {
         recorder.record(Operation::Refused, &path, 0, 0);
         let records = recorder.take().unwrap();
         assert_eq!((records.writes, records.written_bytes, records.refused), (4, 40, 1));
-        let range = |op: &str, bytes| FileRange { path: "/workspace/a".into(), op: op.into(), offset: 0, bytes };
+        let range =
+            |op: &str, bytes| FileRange { path: "/workspace/a".into(), op: op.into(), offset: 0, bytes };
         assert_eq!(records.ranges, vec![range("write", 40), range("refused", 0)]);
         assert_eq!(recorder.take(), None);
     }

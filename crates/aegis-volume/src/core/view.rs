@@ -115,12 +115,10 @@ impl View {
             let Ok(name) = entry.file_name().to_str() else { continue };
             let Ok(below) = path.join(name) else { continue };
             let kind = match entry.file_type() {
-                FileType::Unknown => {
-                    match rustix::fs::statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW) {
-                        Ok(stat) => FileType::from_raw_mode(stat.st_mode),
-                        Err(_) => continue,
-                    }
-                }
+                FileType::Unknown => match rustix::fs::statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+                    Ok(stat) => FileType::from_raw_mode(stat.st_mode),
+                    Err(_) => continue,
+                },
                 known => known,
             };
             let kind = match kind {

@@ -119,7 +119,13 @@ impl View {
     }
 
     /// Reserves space, or makes a hole. Space beyond the end of the file is refused: the ledger counts lengths.
-    pub(crate) fn allocate(&self, file: &OpenFile, flags: u32, offset: u64, length: u64) -> Result<(), Fault> {
+    pub(crate) fn allocate(
+        &self,
+        file: &OpenFile,
+        flags: u32,
+        offset: u64,
+        length: u64,
+    ) -> Result<(), Fault> {
         let flags = FallocateFlags::from_bits(flags).ok_or(Fault::Os(Errno::OPNOTSUPP))?;
         let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         if !flags.is_empty() && flags != hole {
@@ -269,7 +275,10 @@ impl View {
                     continue;
                 }
                 let below = new.join(name).map_err(|_| Fault::Os(Errno::NAMETOOLONG))?;
-                if matches!(entry.file_type(), rustix::fs::FileType::Directory | rustix::fs::FileType::Unknown) {
+                if matches!(
+                    entry.file_type(),
+                    rustix::fs::FileType::Directory | rustix::fs::FileType::Unknown
+                ) {
                     pending.push((old.join(name)?, below));
                 }
             }

@@ -150,7 +150,13 @@ impl Served {
         Ok(())
     }
 
-    fn list(&self, node: INodeNo, handle: FileHandle, offset: u64, reply: &mut ReplyDirectory) -> Result<(), Fault> {
+    fn list(
+        &self,
+        node: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        reply: &mut ReplyDirectory,
+    ) -> Result<(), Fault> {
         let listing = self.state.listing(handle.0).ok_or(Fault::Os(rustix::io::Errno::BADF))?;
         let dots = [(".", FileKind::Directory), ("..", FileKind::Directory)];
         let all = dots.into_iter().chain(listing.iter().map(|(name, kind)| (name.as_str(), *kind)));
@@ -184,12 +190,18 @@ impl Served {
         self.view.rename(&from_path, &to_path, how)?;
         let (from, to) = ((from.0.0, from_name), (to.0.0, to_name));
         let mut nodes = lock(&self.state.nodes);
-        if how == Rename::Exchange { nodes.exchanged(from, to) } else { nodes.moved(from, to) }
+        if how == Rename::Exchange {
+            nodes.exchanged(from, to)
+        } else {
+            nodes.moved(from, to)
+        }
         Ok(())
     }
 
     fn refuse(&self, parent: INodeNo, name: &OsStr, fault: Fault) -> Errno {
-        errno(self.child(parent, name).map_or_else(|other| other, |(path, _)| self.view.refused(&path, fault)))
+        errno(
+            self.child(parent, name).map_or_else(|other| other, |(path, _)| self.view.refused(&path, fault)),
+        )
     }
 }
 
@@ -265,7 +277,16 @@ impl Filesystem for Served {
         }
     }
 
-    fn mknod(&self, _: &Request, parent: INodeNo, name: &OsStr, mode: u32, _: u32, _: u32, reply: ReplyEntry) {
+    fn mknod(
+        &self,
+        _: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _: u32,
+        _: u32,
+        reply: ReplyEntry,
+    ) {
         if !matches!(mode & TYPE_BITS, REGULAR | 0) {
             return reply.error(self.refuse(parent, name, Fault::Special));
         }
@@ -387,8 +408,9 @@ impl Filesystem for Served {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        let allocated =
-            self.file(handle).and_then(|file| self.view.allocate(&file, mode.cast_unsigned(), offset, length));
+        let allocated = self
+            .file(handle)
+            .and_then(|file| self.view.allocate(&file, mode.cast_unsigned(), offset, length));
         empty(reply, allocated);
     }
 
@@ -419,7 +441,14 @@ impl Filesystem for Served {
         }
     }
 
-    fn readdir(&self, _: &Request, node: INodeNo, handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+    fn readdir(
+        &self,
+        _: &Request,
+        node: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
         match self.list(node, handle, offset, &mut reply) {
             Ok(()) => reply.ok(),
             Err(fault) => reply.error(errno(fault)),

@@ -115,8 +115,7 @@ impl Front {
             MountOption::NoDev,
             MountOption::DefaultPermissions,
         ];
-        config.acl =
-            if rustix::process::geteuid().is_root() { SessionACL::All } else { SessionACL::Owner };
+        config.acl = if rustix::process::geteuid().is_root() { SessionACL::All } else { SessionACL::Owner };
         config.n_threads = Some(THREADS);
         let store = Arc::clone(&view.store);
         let served = Served { view, state: Arc::clone(&state), uid };
@@ -146,7 +145,9 @@ impl Front {
 
     /// Unmounts. What still uses it gets errors; nothing is waited for but our own threads, for a bounded time.
     pub(crate) fn close(&self) {
-        let Some(session) = self.session.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        let Some(session) = self.session.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+            return;
+        };
         self.state.closed.store(true, Ordering::Release);
         if let Err(error) = leftovers::unmount_lazily(&self.point) {
             tracing::warn!(point = %self.point.display(), %error, "volume front not unmounted");
