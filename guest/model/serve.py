@@ -38,6 +38,9 @@ def start(options):
 
 
 def main():
+    # A daemon that was killed cannot stop its children: whoever adopts this process must not keep it. Asked before
+    # the model is loaded, which takes long enough to lose a parent.
+    parent = os.getppid()
     options = arguments()
     if not os.path.isfile(options.model):
         sys.exit(f"model file `{options.model}` is missing: run guest/model/setup first")
@@ -48,8 +51,6 @@ def main():
     except RuntimeError as error:
         sys.exit(f"the model server did not start on 127.0.0.1:{options.port}: {error}")
     print(f"listening on {server.listening_address}", flush=True)
-    # A daemon that was killed cannot stop its children: whoever adopts this process must not keep it.
-    parent = os.getppid()
     while os.getppid() == parent:
         time.sleep(PARENT_CHECK_SECONDS)
 

@@ -4,9 +4,16 @@
 //! as facts.
 
 pub mod agent;
+mod capability;
+mod explain;
 pub mod node;
 mod quantity;
+pub mod template;
+mod yaml;
 
 pub use agent::AgentManifest;
+pub use capability::{NodeFacts, Unenforced};
+pub use explain::{Explanation, FieldSummary, KINDS, explain, manifest_reference, schema};
 pub use node::NodeConfig;
 pub use quantity::{ByteSize, Millis, QuantityError};
+pub use yaml::{Diagnostics, Parsed, Problem, ProblemCode, parse_agent, parse_node_config};

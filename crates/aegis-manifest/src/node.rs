@@ -5,6 +5,7 @@ mod llm;
 mod reference;
 mod sections;
 mod security_context;
+mod unenforced;
 
 use std::collections::BTreeMap;
 

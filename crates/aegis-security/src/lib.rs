@@ -6,6 +6,9 @@
 pub mod canonical;
 pub mod checkpoint;
 pub mod commitment;
+pub mod constraint;
 pub mod merkle;
 pub mod note;
+pub mod rate;
+pub mod redact;
 pub mod signature;

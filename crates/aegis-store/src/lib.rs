@@ -1,1 +1,25 @@
+//! The journal on SQLite: the log, its blobs and keys, and the projections read from it.
 //!
+//! One writer task owns the one writing connection; readers have connections of their own (WAL). SQL rows stop here.
+//! What is stored can be checked without a daemon: see [`verify`].
+
+mod archive;
+mod blobs;
+mod checkpoint_file;
+mod error;
+mod folder;
+mod keys;
+mod leaves;
+mod open;
+mod projection;
+mod query;
+mod seal;
+mod store;
+mod tree;
+mod verify;
+mod writer;
+
+pub use error::OpenError;
+pub use open::OpenOptions;
+pub use store::Store;
+pub use verify::{Damage, HeadSource, VerifyOptions, VerifyReport, verify};

@@ -65,7 +65,7 @@ const TABLE: &[Row] = &[
         uses: &["aegis-api", "aegis-core", "aegis-manifest", "aegis-server"],
         tests_use: &["aegis-testkit"],
     },
-    Row { name: "aegis-testkit", uses: &["aegis-core", "aegis-kernel"], tests_use: &[] },
+    Row { name: "aegis-testkit", uses: &["aegis-core", "aegis-kernel", "aegis-security"], tests_use: &[] },
     Row {
         name: "aegis-e2e",
         uses: &["aegis-api", "aegis-core", "aegis-testkit"],

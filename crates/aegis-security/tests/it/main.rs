@@ -3,4 +3,6 @@
 #[cfg(test)]
 mod checkpoint;
 #[cfg(test)]
+mod constraint;
+#[cfg(test)]
 mod merkle;

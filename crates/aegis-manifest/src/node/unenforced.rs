@@ -1,0 +1,42 @@
+//! Sections of a configuration that this build cannot put into force.
+
+use aegis_core::Diagnosis;
+
+use super::NodeConfig;
+use crate::agent::Isolation;
+
+impl NodeConfig {
+    /// What is configured and not in force, one `capability_missing` each: told at start and by `aegis config validate`.
+    pub fn unenforced(&self) -> Vec<Diagnosis> {
+        let spec = &self.spec;
+        let isolation = spec.runtime.default_isolation;
+        let set = [
+            (spec.network.tls.is_some(), "network.tls", "put a TLS proxy before the node"),
+            (spec.smcp.is_some(), "smcp", "remove it"),
+            (spec.iam.is_some(), "iam", "sign in by the local token"),
+            (spec.secrets.is_some(), "secrets", "give keys by `env:NAME`"),
+            (spec.database.is_some(), "database", "remove it: SQLite in the data folder is used"),
+            (spec.temporal.is_some(), "temporal", "remove it"),
+            (spec.nats.is_some(), "nats", "remove it"),
+            (spec.governance.is_some(), "governance", "remove it"),
+            (!spec.mcp_servers.is_empty(), "mcp_servers", "remove them: the built-in tools are there"),
+            (!spec.platform_agents.is_empty(), "platform_agents", "deploy them by `aegis agent deploy`"),
+            (spec.observability.metrics.is_some(), "observability.metrics", "remove it"),
+            (spec.observability.tracing.is_some(), "observability.tracing", "remove it"),
+            (!spec.storage.host_paths.is_empty(), "storage.host_paths", "remove them: there are no host volumes yet"),
+            (
+                isolation != Isolation::Process && isolation != Isolation::Inherit,
+                "runtime.default_isolation",
+                "write `process`",
+            ),
+            (spec.runtime.container_socket_path.is_some(), "runtime.container_socket_path", "remove it"),
+            (spec.runtime.firecracker.is_some(), "runtime.firecracker", "remove it"),
+        ];
+        set.into_iter()
+            .filter(|(there, ..)| *there)
+            .map(|(_, section, remedy)| {
+                Diagnosis::capability_missing(format!("`spec.{section}` is not in this build"), remedy)
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,81 @@
+//! What every handler may use.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use aegis_kernel::Kernel;
+use aegis_kernel::port::{Clock, Ids, Journal};
+use serde_json::Value;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::evidence::StoreEvidence;
+use crate::guard::{Hosts, Refusals};
+use crate::idempotency::Turns;
+use crate::token::Token;
+
+/// Event streams served at the same time.
+pub(crate) const STREAMS_MAX: usize = 256;
+
+/// What the server knows of an agent's document to show it in lists.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct ManifestFacts {
+    /// What it runs in.
+    pub(crate) runtime: String,
+    /// Its labels.
+    pub(crate) labels: BTreeMap<String, String>,
+    /// What it says it is.
+    pub(crate) description: Option<String>,
+}
+
+/// Facts of the configuration that can change by a reload.
+pub(crate) struct Configured {
+    /// The configuration with secrets masked.
+    pub(crate) masked: Value,
+    /// Where it was read from.
+    pub(crate) source: Option<PathBuf>,
+    /// Model aliases.
+    pub(crate) models: Vec<String>,
+    /// What `isolation: inherit` means.
+    pub(crate) default_isolation: String,
+}
+
+/// The state of the HTTP side.
+pub(crate) struct App {
+    pub(crate) kernel: Kernel,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ids: Arc<dyn Ids>,
+    pub(crate) evidence: Arc<StoreEvidence>,
+    /// Reads the facts of a document that was accepted; the second is what `isolation: inherit` means.
+    pub(crate) read_manifest: fn(&str, &str) -> ManifestFacts,
+    pub(crate) token: Token,
+    pub(crate) hosts: Hosts,
+    pub(crate) refusals: Refusals,
+    pub(crate) turns: Turns,
+    pub(crate) configured: RwLock<Configured>,
+    pub(crate) home: PathBuf,
+    pub(crate) address: std::net::SocketAddr,
+    /// When it began to serve, on the monotonic clock.
+    pub(crate) since: Duration,
+    pub(crate) ready: AtomicBool,
+    /// Ends streams when the daemon stops.
+    pub(crate) stop: CancellationToken,
+    pub(crate) streams: Arc<Semaphore>,
+}
+
+impl App {
+    pub(crate) fn journal(&self) -> &dyn Journal {
+        self.kernel.journal().as_ref()
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire) && !self.stop.is_cancelled()
+    }
+
+    pub(crate) fn configured<T>(&self, read: impl FnOnce(&Configured) -> T) -> T {
+        read(&self.configured.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}

@@ -1,0 +1,169 @@
+//! Configuration to adapters to kernel.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use aegis_core::{Diagnosis, ErrorCode};
+use aegis_kernel::port::{Clock, Ids, Model as _, SandboxError, VolumeError};
+use aegis_kernel::{Kernel, KernelSettings, Ports};
+use aegis_manifest::agent::Isolation;
+use aegis_manifest::node::JournalDurability;
+use aegis_manifest::{NodeConfig, parse_agent};
+use aegis_models::{ProviderProcess, Router};
+use aegis_sandbox::{ProcessSandbox, SandboxSettings};
+use aegis_store::{OpenError, Store};
+use aegis_tools::FileTools;
+use aegis_volume::{LocalSettings, LocalVolumes};
+
+use crate::app::ManifestFacts;
+use crate::config::LoadedConfig;
+use crate::models;
+use crate::system::{EnvironmentSecrets, SystemClock, SystemIds};
+
+/// The bootstrap program that goes into sandboxes.
+const BOOTSTRAP: &str = include_str!("../../../guest/bootstrap.py");
+/// The host user that owns volumes' folders under a root daemon: `nobody` on Debian and Ubuntu. No sandbox runs as it.
+const VOLUME_OWNER: u32 = 65_534;
+
+/// Everything a daemon is made of.
+pub(crate) struct Composed {
+    pub(crate) kernel: Kernel,
+    pub(crate) store: Arc<Store>,
+    pub(crate) router: Arc<Router>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ids: Arc<dyn Ids>,
+    pub(crate) processes: Vec<ProviderProcess>,
+}
+
+/// Composes a daemon of the folder `home`.
+pub(crate) async fn compose(
+    home: &Path,
+    config: &LoadedConfig,
+    accept_restored: bool,
+) -> Result<Composed, Diagnosis> {
+    let node = config.node();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let ids: Arc<dyn Ids> = Arc::new(SystemIds);
+    let secrets = Arc::new(EnvironmentSecrets);
+    let settings = models::settings(node, secrets.as_ref(), &base(config, home)).await?;
+    let router = Arc::new(Router::new(settings, clock.clone()).map_err(|error| models::refused(&error))?);
+    let store = Arc::new(open_store(home, node, clock.clone(), ids.clone(), accept_restored).await?);
+    let sandbox = ProcessSandbox::probe(SandboxSettings::new(home)).await.map_err(sandbox_failed)?;
+    let volumes = LocalVolumes::new(volume_settings(home)).map_err(volume_failed)?;
+    let ports = Ports {
+        journal: store.clone(),
+        model: router.clone(),
+        sandbox: Arc::new(sandbox),
+        volume: Arc::new(volumes),
+        tools: vec![Arc::new(FileTools::new())],
+        secrets,
+        clock: clock.clone(),
+        ids: ids.clone(),
+    };
+    let kernel = Kernel::new(ports, kernel_settings(config));
+    let mut seed = [0u8; 8];
+    ids.fill(&mut seed);
+    let mut processes = Vec::new();
+    for process in models::processes(node, home, u64::from_ne_bytes(seed)) {
+        let started = ProviderProcess::start(process)
+            .map_err(|error| Diagnosis::new(ErrorCode::InvalidInput, error.to_string()))?;
+        processes.push(started);
+    }
+    Ok(Composed { kernel, store, router, clock, ids, processes })
+}
+
+/// What the kernel takes from a configuration.
+pub(crate) fn kernel_settings(config: &LoadedConfig) -> KernelSettings {
+    KernelSettings { config: config.node().clone(), bootstrap: BOOTSTRAP.into() }
+}
+
+/// The folder that relative paths of a configuration start from: its own.
+pub(crate) fn base(config: &LoadedConfig, home: &Path) -> PathBuf {
+    config.source().and_then(Path::parent).unwrap_or(home).to_owned()
+}
+
+/// The aliases a router knows.
+pub(crate) fn aliases(router: &Router) -> Vec<String> {
+    router.aliases()
+}
+
+async fn open_store(
+    home: &Path,
+    node: &NodeConfig,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn Ids>,
+    accept_restored: bool,
+) -> Result<Store, Diagnosis> {
+    let mut options = aegis_store::OpenOptions::new(home, clock, ids);
+    options.always_power = node.spec.journal.durability == JournalDurability::Power;
+    options.accept_restored = accept_restored;
+    options.on_fatal = Arc::new(|reason| {
+        // What the disk holds is unknown now; the next start reads what is truly there.
+        tracing::error!(%reason, "the journal cannot be written: the daemon ends");
+        std::process::abort();
+    });
+    Store::open(options).await.map_err(store_failed)
+}
+
+/// A store that does not open, as users meet it.
+pub(crate) fn store_failed(error: OpenError) -> Diagnosis {
+    let mut message = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        message.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    let code = match &error {
+        OpenError::Locked(_) | OpenError::Behind { .. } | OpenError::Differs { .. } => ErrorCode::Conflict,
+        OpenError::File { .. } => ErrorCode::InvalidInput,
+        _ => ErrorCode::Internal,
+    };
+    Diagnosis::new(code, message)
+}
+
+fn volume_settings(home: &Path) -> LocalSettings {
+    let root = rustix::process::geteuid().is_root();
+    // Mount points lie outside the data folder, whose parents the sandboxes' users may not pass.
+    let run = if root {
+        PathBuf::from("/run/aegis")
+    } else {
+        std::env::var_os("XDG_RUNTIME_DIR").map_or_else(|| home.join("run"), PathBuf::from).join("aegis")
+    };
+    let mark = crate::digest(&[home.as_os_str().as_encoded_bytes()]).to_string();
+    let run = run.join(format!("volumes-{}", mark.get(..8).unwrap_or(&mark)));
+    LocalSettings { data: home.to_owned(), run, owner: root.then_some(VOLUME_OWNER) }
+}
+
+fn sandbox_failed(error: SandboxError) -> Diagnosis {
+    match error {
+        SandboxError::CapabilityMissing(what) => Diagnosis::new(ErrorCode::CapabilityMissing, what),
+        SandboxError::Start(what) | SandboxError::Io(what) => Diagnosis::internal(what),
+    }
+}
+
+fn volume_failed(error: VolumeError) -> Diagnosis {
+    match error {
+        VolumeError::CapabilityMissing(what) => Diagnosis::new(ErrorCode::CapabilityMissing, what),
+        other => Diagnosis::internal(format!("volumes: {other}")),
+    }
+}
+
+/// What lists show of a document that was accepted once.
+pub(crate) fn read_manifest(document: &str, default_isolation: &str) -> ManifestFacts {
+    let Ok(parsed) = parse_agent(document, "manifest") else {
+        return ManifestFacts { runtime: "unknown".to_owned(), ..ManifestFacts::default() };
+    };
+    let manifest = parsed.document;
+    let runtime = match manifest.spec.runtime.isolation {
+        Isolation::Inherit => default_isolation.to_owned(),
+        named => isolation_name(named),
+    };
+    let labels: BTreeMap<String, String> = manifest.metadata.labels.into_iter().collect();
+    ManifestFacts { runtime, labels, description: manifest.metadata.description }
+}
+
+/// An isolation as manifests write it.
+pub(crate) fn isolation_name(isolation: Isolation) -> String {
+    serde_json::to_value(isolation).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+}

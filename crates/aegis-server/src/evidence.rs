@@ -1,0 +1,28 @@
+//! Proofs over the log, as the API gives them.
+
+use std::sync::Arc;
+
+use aegis_core::{Diagnosis, ErrorCode};
+use aegis_store::Store;
+use serde_json::Value;
+
+/// Gives proofs and signed heads.
+pub(crate) struct StoreEvidence(pub(crate) Arc<Store>);
+
+impl StoreEvidence {
+    /// The log's head, signed: a C2SP tlog-checkpoint.
+    pub(crate) async fn checkpoint(&self) -> Result<String, Diagnosis> {
+        let note = self.0.checkpoint().await.map_err(|error| Diagnosis::internal(error.to_string()))?;
+        note.ok_or_else(|| {
+            Diagnosis::new(ErrorCode::NotFound, "the log is empty: there is no head to sign yet")
+        })
+    }
+
+    /// The event at `seq`, with a proof that it is in the log under a signed head.
+    pub(crate) async fn prove(&self, seq: u64) -> Result<Value, Diagnosis> {
+        Err(Diagnosis::capability_missing(
+            format!("proof of event {seq}"),
+            "`aegis audit verify` checks the whole record offline",
+        ))
+    }
+}

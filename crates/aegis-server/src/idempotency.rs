@@ -1,0 +1,161 @@
+//! `Idempotency-Key`: a POST that starts something and is sent again answers what it answered the first time.
+//!
+//! A key is reserved in the journal before the work and its answer is stored after it, so neither a crash between the
+//! two nor a second request at the same moment can start anything twice.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use aegis_api::Problem;
+use aegis_core::{Diagnosis, ErrorCode, Sha256, Tenant};
+use aegis_kernel::Caller;
+use aegis_kernel::port::JournalError;
+use http::{HeaderMap, StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::Mutex;
+
+use crate::answer::{Answer, Refused, json_with};
+use crate::app::App;
+
+/// Longest key, in bytes.
+const KEY_BYTES_MAX: usize = 255;
+/// How often one key may be tried anew after answers that say "later".
+const ATTEMPTS_MAX: u32 = 16;
+/// Locks that keep requests of one key in turn; keys share them by hash.
+const TURNS: usize = 64;
+
+/// Lets requests of one key go one after another.
+pub(crate) struct Turns([Mutex<()>; TURNS]);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Mutex::new(())))
+    }
+}
+
+impl Turns {
+    fn of(&self, tenant: &Tenant, key: &str) -> &Mutex<()> {
+        let mut hasher = DefaultHasher::new();
+        (tenant.as_str(), key).hash(&mut hasher);
+        #[expect(clippy::cast_possible_truncation, reason = "a remainder below 64")]
+        let index = (hasher.finish() % TURNS as u64) as usize;
+        // INVARIANT: the remainder is below the length, so the first is never taken in its place.
+        self.0.get(index).unwrap_or(&self.0[0])
+    }
+}
+
+/// An answer as it is remembered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Remembered {
+    status: u16,
+    body: Value,
+}
+
+/// Does `work` once for the key in `headers`; without a key, does it.
+pub(crate) async fn once<T, F>(
+    app: &App,
+    caller: &Caller,
+    headers: &HeaderMap,
+    request: Sha256,
+    work: F,
+) -> Answer
+where
+    T: Serialize,
+    F: Future<Output = Result<T, Refused>>,
+{
+    let Some(key) = headers.get(aegis_api::header::IDEMPOTENCY_KEY) else {
+        return work.await.map(|value| json_with(StatusCode::CREATED, &value));
+    };
+    let key =
+        key.to_str().ok().filter(|key| !key.is_empty() && key.len() <= KEY_BYTES_MAX).ok_or_else(|| {
+            Diagnosis::new(ErrorCode::InvalidInput, "`Idempotency-Key` is not 1 to 255 characters")
+        })?;
+    let _turn = app.turns.of(&caller.tenant, key).lock().await;
+    let attempt = match first_free(app, caller, key, request).await? {
+        Slot::Answered(answer) => return replay(answer),
+        Slot::Free(attempt) => attempt,
+    };
+    let remembered = match work.await {
+        Ok(value) => Remembered { status: 201, body: to_value(&value)? },
+        Err(Refused(problem)) => Remembered { status: problem.status, body: to_value(&problem)? },
+    };
+    store(
+        app,
+        caller,
+        &answer_name(key, attempt),
+        request,
+        &serde_json::to_string(&remembered).unwrap_or_default(),
+    )
+    .await?;
+    replay(remembered)
+}
+
+enum Slot {
+    Free(u32),
+    Answered(Remembered),
+}
+
+async fn first_free(app: &App, caller: &Caller, key: &str, request: Sha256) -> Result<Slot, Refused> {
+    for attempt in 0..ATTEMPTS_MAX {
+        let Some((former, _)) = store(app, caller, &reserve_name(key, attempt), request, "reserved").await?
+        else {
+            return Ok(Slot::Free(attempt));
+        };
+        if former != request {
+            return Err(Diagnosis::new(ErrorCode::Conflict, format!("`{key}` was used for another request"))
+                .hint("choose a new `Idempotency-Key` for each thing to start")
+                .into());
+        }
+        let answer = store(app, caller, &answer_name(key, attempt), request, "").await?;
+        match answer.and_then(|(_, text)| serde_json::from_str::<Remembered>(&text).ok()) {
+            Some(answer) if matches!(answer.status, 429 | 500..) => {}
+            Some(answer) => return Ok(Slot::Answered(answer)),
+            None => {
+                return Err(Diagnosis::new(
+                    ErrorCode::Conflict,
+                    format!("what came of the first request with the key `{key}` is not known: the daemon stopped during it"),
+                )
+                .hint("look with `aegis task list` whether it was started, then use a new key")
+                .into());
+            }
+        }
+    }
+    Err(Diagnosis::new(ErrorCode::Overloaded, format!("`{key}` was tried too often"))
+        .hint("use a new key")
+        .into())
+}
+
+fn reserve_name(key: &str, attempt: u32) -> String {
+    format!("reserve/{attempt}/{key}")
+}
+
+fn answer_name(key: &str, attempt: u32) -> String {
+    format!("answer/{attempt}/{key}")
+}
+
+async fn store(
+    app: &App,
+    caller: &Caller,
+    name: &str,
+    request: Sha256,
+    answer: &str,
+) -> Result<Option<(Sha256, String)>, JournalError> {
+    app.journal().idempotent(&caller.tenant, name, request, answer, app.clock.now()).await
+}
+
+fn to_value(value: &impl Serialize) -> Result<Value, Refused> {
+    serde_json::to_value(value).map_err(|error| Diagnosis::internal(error.to_string()).into())
+}
+
+fn replay(answer: Remembered) -> Answer {
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if status.is_success() {
+        return Ok(json_with(status, &answer.body));
+    }
+    match serde_json::from_value::<Problem>(answer.body) {
+        Ok(problem) => Err(Refused(problem)),
+        Err(error) => {
+            Err(Diagnosis::internal(format!("a remembered answer does not decode: {error}")).into())
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! The configuration's providers as the model router takes them, with references resolved.
+
+use std::path::{Path, PathBuf};
+
+use aegis_core::{Diagnosis, ErrorCode};
+use aegis_kernel::port::Secrets;
+use aegis_manifest::NodeConfig;
+use aegis_manifest::node::{ModelEntry, Provider, ProviderType, Reference, ToolCalling};
+use aegis_models::{
+    ModelSettings, Price, ProcessSettings, ProviderKind, ProviderSettings, SelectionSettings, Settings,
+    SettingsError,
+};
+use secrecy::{ExposeSecret as _, SecretString};
+
+/// What the router is built from. `base` is the folder that relative recordings are looked for in.
+///
+/// # Errors
+/// If a reference gives nothing.
+pub(crate) async fn settings(
+    node: &NodeConfig,
+    secrets: &dyn Secrets,
+    base: &Path,
+) -> Result<Settings, Diagnosis> {
+    let spec = &node.spec;
+    let mut providers = Vec::with_capacity(spec.llm_providers.len());
+    for provider in &spec.llm_providers {
+        providers.push(one_provider(provider, secrets, base).await?);
+    }
+    Ok(Settings {
+        providers,
+        aliases: spec.llm.aliases.clone(),
+        selection: SelectionSettings {
+            default_provider: spec.llm_selection.default_provider.clone(),
+            fallback_provider: spec.llm_selection.fallback_provider.clone(),
+            max_retries: spec.llm_selection.max_retries,
+            retry_delay_ms: spec.llm_selection.retry_delay_ms,
+        },
+        ..Settings::default()
+    })
+}
+
+async fn one_provider(
+    provider: &Provider,
+    secrets: &dyn Secrets,
+    base: &Path,
+) -> Result<ProviderSettings, Diagnosis> {
+    // What is switched off needs no credential.
+    let (endpoint, api_key) = if provider.enabled {
+        let endpoint = resolved(provider, "endpoint", provider.endpoint.as_ref(), secrets).await?;
+        let api_key = resolved(provider, "api_key", provider.api_key.as_ref(), secrets).await?;
+        (endpoint.map(|endpoint| endpoint.expose_secret().to_owned()), api_key)
+    } else {
+        (None, None)
+    };
+    Ok(ProviderSettings {
+        name: provider.name.clone(),
+        kind: match provider.kind {
+            ProviderType::Openai => ProviderKind::OpenAi,
+            ProviderType::Anthropic => ProviderKind::Anthropic,
+            ProviderType::Ollama => ProviderKind::Ollama,
+            ProviderType::OpenaiCompatible => ProviderKind::OpenAiCompatible,
+            ProviderType::Replay => ProviderKind::Replay,
+        },
+        endpoint,
+        recordings: provider.recordings.as_ref().map(|path| base.join(path)),
+        api_key,
+        enabled: provider.enabled,
+        models: provider.models.iter().map(model).collect(),
+        record_to: std::env::var_os("AEGIS_RECORD_MODELS_TO")
+            .map(PathBuf::from)
+            .filter(|_| provider.kind != ProviderType::Replay),
+    })
+}
+
+fn model(entry: &ModelEntry) -> ModelSettings {
+    ModelSettings {
+        alias: entry.alias.clone(),
+        model: entry.model.clone(),
+        tool_calling: match entry.tool_calling {
+            ToolCalling::Native => aegis_models::ToolCalling::Native,
+            ToolCalling::Schema => aegis_models::ToolCalling::Schema,
+        },
+        context_window: entry.context_window.map(u64::from),
+        price: Price::from_usd_per_1k(
+            entry.input_price().unwrap_or_default(),
+            entry.output_price().unwrap_or_default(),
+        ),
+    }
+}
+
+async fn resolved(
+    provider: &Provider,
+    field: &str,
+    reference: Option<&Reference>,
+    secrets: &dyn Secrets,
+) -> Result<Option<SecretString>, Diagnosis> {
+    let Some(reference) = reference else { return Ok(None) };
+    secrets.resolve(&reference.to_string()).await.map(Some).map_err(|error| {
+        let what = format!("provider `{}`: `{field}`: {error}", provider.name);
+        Diagnosis::new(ErrorCode::InvalidInput, what)
+            .hint("set the variable in the daemon's environment, or `enabled: false` for the provider")
+    })
+}
+
+/// The programs that providers run as, to be started and watched.
+pub(crate) fn processes(node: &NodeConfig, home: &Path, jitter_seed: u64) -> Vec<ProcessSettings> {
+    let enabled = node.spec.llm_providers.iter().filter(|provider| provider.enabled);
+    enabled
+        .filter_map(|provider| {
+            let process = provider.process.as_ref()?;
+            Some(ProcessSettings {
+                provider: provider.name.clone(),
+                command: process.command.clone(),
+                args: process.args.clone(),
+                ready_url: process.ready_url.clone(),
+                folder: home.join("providers").join(&provider.name),
+                jitter_seed,
+            })
+        })
+        .collect()
+}
+
+/// A configuration of models that does not hold together.
+pub(crate) fn refused(error: &SettingsError) -> Diagnosis {
+    Diagnosis::new(ErrorCode::InvalidInput, error.to_string())
+        .hint("check `spec.llm_providers` and `spec.llm`")
+}

@@ -1,0 +1,222 @@
+//! The daemon's life: start, serve, reload, stop.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use aegis_core::{Body, Diagnosis};
+use aegis_kernel::Caller;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::app::{App, Configured, STREAMS_MAX};
+use crate::compose::{self, Composed};
+use crate::config::{LoadedConfig, load_config};
+use crate::evidence::StoreEvidence;
+use crate::folder::Folder;
+use crate::guard::{Hosts, Refusals, record_refusals};
+use crate::idempotency::Turns;
+use crate::token::Token;
+use crate::{VERSION, listen, models, routes};
+
+/// Time for running executions to be parked when the daemon stops.
+const STOP_GRACE: Duration = Duration::from_secs(20);
+/// How often volumes whose time has come are looked for.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
+/// Volumes removed in one sweep.
+const SWEEP_MAX: usize = 100;
+
+/// How a daemon is started.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The data folder; absolute.
+    pub home: PathBuf,
+    /// Listens here instead of where the configuration says.
+    pub host: Option<String>,
+    /// Listens on this port instead of the configured one; 0 takes a free one.
+    pub port: Option<u16>,
+    /// Goes on although the journal is behind a head kept outside it.
+    pub accept_restored: bool,
+}
+
+/// Serves until SIGTERM or SIGINT. SIGHUP reads the configuration again.
+///
+/// # Errors
+/// If the daemon cannot start. What is wrong, where, and the remedy.
+pub async fn serve(config: LoadedConfig, options: Options) -> Result<(), Diagnosis> {
+    not_dumpable()?;
+    let mut signals = Signals::new()?;
+    let address = config.address(options.host.as_deref(), options.port)?;
+    let folder = Folder::take(&options.home)?;
+    let listener = listen::bind(address).await?;
+    let address = listener.local_addr().unwrap_or(address);
+    let composed = compose::compose(folder.path(), &config, options.accept_restored).await?;
+    let Composed { kernel, store, router, clock, ids, processes } = composed;
+    let token = Token::open(folder.path(), |bytes| ids.fill(bytes))
+        .map_err(|error| Diagnosis::internal(format!("the token cannot be kept: {error}")))?;
+    let stop = CancellationToken::new();
+    let app = Arc::new(App {
+        kernel: kernel.clone(),
+        since: clock.monotonic(),
+        clock,
+        ids,
+        evidence: Arc::new(StoreEvidence(store.clone())),
+        read_manifest: compose::read_manifest,
+        token,
+        hosts: Hosts::new(address, Vec::new()),
+        refusals: Refusals::default(),
+        turns: Turns::default(),
+        configured: RwLock::new(configured(&config, compose::aliases(&router))),
+        home: folder.path().to_owned(),
+        address,
+        ready: AtomicBool::new(false),
+        stop: stop.clone(),
+        streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+    });
+    let tasks = TaskTracker::new();
+    tasks.spawn(listen::listen(listener, routes::router(&app), stop.clone()));
+    tasks.spawn(record_refusals(app.clone(), stop.clone()));
+    tasks.spawn(sweep_volumes(app.clone(), stop.clone()));
+    let started = start(&app, &config).await;
+    if started.is_ok() {
+        tracing::info!(%address, home = %folder.path().display(), version = VERSION, "ready");
+        while let Signal::Reload = signals.next().await {
+            reload(&app, &router, &options).await;
+        }
+        tracing::info!("stopping");
+    }
+    app.ready.store(false, Ordering::Release);
+    stop.cancel();
+    kernel.shutdown(STOP_GRACE).await;
+    if started.is_ok() {
+        record(&app, Body::DaemonStopped {}).await;
+    }
+    tasks.close();
+    tasks.wait().await;
+    for process in processes {
+        process.stop().await;
+    }
+    // Who else holds the journal lets go of it when it ends; only the last closes it, the others see it closed.
+    drop((app, kernel));
+    match Arc::try_unwrap(store) {
+        Ok(store) => store.close().await.map_err(|error| Diagnosis::internal(error.to_string()))?,
+        Err(_) => tracing::debug!("the journal is closed with the process"),
+    }
+    started
+}
+
+async fn start(app: &App, config: &LoadedConfig) -> Result<(), Diagnosis> {
+    app.kernel.start().await?;
+    record(app, Body::DaemonStarted { version: VERSION.to_owned(), config: config.digest() }).await;
+    for warning in app.kernel.info().warnings {
+        tracing::warn!("{warning}");
+    }
+    app.ready.store(true, Ordering::Release);
+    Ok(())
+}
+
+fn configured(config: &LoadedConfig, models: Vec<String>) -> Configured {
+    let isolation = config.node().spec.runtime.default_isolation;
+    Configured {
+        masked: config.masked(),
+        source: config.source().map(PathBuf::from),
+        models,
+        default_isolation: compose::isolation_name(isolation),
+    }
+}
+
+async fn record(app: &App, body: Body) {
+    let append = app.fleet_events(std::iter::once(body));
+    if let Err(error) = app.kernel.journal().append(append).await {
+        tracing::warn!(%error, "an event of the daemon cannot be recorded");
+    }
+}
+
+/// Takes a changed configuration: aliases, providers, security contexts and defaults. A wrong one changes nothing.
+async fn reload(app: &App, router: &aegis_models::Router, options: &Options) {
+    let source = app.configured(|configured| configured.source.clone());
+    let config = match load_config(source.as_deref()) {
+        Ok(config) => config,
+        Err(error) => {
+            tracing::error!(%error, "the configuration is not reloaded");
+            return;
+        }
+    };
+    let base = compose::base(&config, &options.home);
+    let swapped = match models::settings(config.node(), &crate::system::EnvironmentSecrets, &base).await {
+        Ok(settings) => router.replace(settings).map_err(|error| models::refused(&error)),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = swapped {
+        tracing::error!(%error, "the configuration is not reloaded");
+        return;
+    }
+    app.kernel.reload(compose::kernel_settings(&config));
+    *app.configured.write().unwrap_or_else(PoisonError::into_inner) =
+        configured(&config, compose::aliases(router));
+    record(app, Body::ConfigReloaded { config: config.digest() }).await;
+    tracing::info!("the configuration is reloaded");
+}
+
+/// Removes ephemeral volumes whose time has come.
+async fn sweep_volumes(app: Arc<App>, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(SWEEP_INTERVAL)).await.is_some() {
+        if !app.is_ready() {
+            continue;
+        }
+        let expired = match app.journal().expired_volumes(app.clock.now(), SWEEP_MAX).await {
+            Ok(expired) => expired,
+            Err(error) => {
+                tracing::warn!(%error, "expired volumes cannot be listed");
+                continue;
+            }
+        };
+        for volume in expired {
+            let caller = Caller { tenant: volume.tenant.clone(), actor: aegis_core::Actor::daemon() };
+            if let Err(error) = app.kernel.remove_volume(&caller, volume.id).await {
+                tracing::warn!(volume = %volume.id, %error, "an expired volume stays");
+            }
+        }
+    }
+}
+
+/// Nobody of the same user may read this process's memory: it holds keys.
+fn not_dumpable() -> Result<(), Diagnosis> {
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .map_err(|error| Diagnosis::internal(format!("the daemon cannot be made non-dumpable: {error}")))
+}
+
+enum Signal {
+    Reload,
+    Stop,
+}
+
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    hang_up: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Diagnosis> {
+        let take = |kind| {
+            signal(kind).map_err(|error| Diagnosis::internal(format!("signals cannot be taken: {error}")))
+        };
+        Ok(Self {
+            terminate: take(SignalKind::terminate())?,
+            interrupt: take(SignalKind::interrupt())?,
+            hang_up: take(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.terminate.recv() => Signal::Stop,
+            _ = self.interrupt.recv() => Signal::Stop,
+            _ = self.hang_up.recv() => Signal::Reload,
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! Texts behind references, read from the journal. What retention destroyed, or what does not open any more, is said
+//! in its place: a list must not fail for one blob.
+
+use aegis_core::{BlobRef, StreamId};
+use aegis_kernel::port::{Journal, JournalError};
+
+use crate::follow::Texts;
+
+/// One text.
+pub(crate) async fn text(journal: &dyn Journal, stream: StreamId, blob: &BlobRef) -> String {
+    match journal.blob(stream, blob).await {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(JournalError::BlobDestroyed(_)) => "[destroyed by retention]".to_owned(),
+        Err(error) => {
+            tracing::warn!(%stream, blob = %blob.id, %error, "a text cannot be read");
+            "[missing or damaged]".to_owned()
+        }
+    }
+}
+
+/// Several texts of one stream.
+pub(crate) async fn texts(journal: &dyn Journal, stream: StreamId, blobs: &[BlobRef]) -> Texts {
+    let mut texts = Texts::new();
+    for blob in blobs {
+        if !texts.contains_key(&blob.id) {
+            texts.insert(blob.id, text(journal, stream, blob).await);
+        }
+    }
+    texts
+}

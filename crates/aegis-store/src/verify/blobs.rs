@@ -1,0 +1,110 @@
+//! Blobs: each one an event commits to is there and matches, or was destroyed on record.
+
+use std::collections::HashSet;
+
+use aegis_core::{BlobId, Sha256};
+use serde_json::Value;
+use sqlx::{Row, SqliteConnection};
+
+use super::report::{Damage, VerifyReport};
+use crate::error::OpenError;
+use crate::folder::Folder;
+use crate::keys::KeyRing;
+use crate::leaves::{Archive, segments};
+use crate::seal::open_blob;
+
+/// Rows read at once.
+const PIECE: i64 = 512;
+
+pub(super) async fn check(
+    connection: &mut SqliteConnection,
+    folder: &Folder,
+    report: &mut VerifyReport,
+) -> Result<(), OpenError> {
+    let keys = KeyRing::open_existing(folder).await?;
+    let mut archive = Archive::new(folder, segments(connection).await?);
+    let mut seen = HashSet::new();
+    let mut after: i64 = -1;
+    loop {
+        let rows = sqlx::query("SELECT seq, leaf FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2")
+            .bind(after)
+            .bind(PIECE)
+            .fetch_all(&mut *connection)
+            .await?;
+        let Some(last) = rows.last() else { break };
+        after = last.try_get(0)?;
+        for row in &rows {
+            let seq = row.try_get::<i64, _>(0)?.cast_unsigned();
+            let leaf = match row.try_get::<Option<Vec<u8>>, _>(1)? {
+                Some(leaf) => leaf,
+                None => archive.leaf(seq).unwrap_or_default(),
+            };
+            // An event that does not parse was named already.
+            let Ok(leaf) = serde_json::from_slice::<Value>(&leaf) else { continue };
+            let mut references = Vec::new();
+            collect(&leaf, &mut references);
+            for (id, commitment) in references {
+                if seen.insert(id) {
+                    check_one(connection, keys.as_ref(), (id, seq), &commitment, report).await?;
+                }
+            }
+        }
+    }
+    if let Some(keys) = keys {
+        keys.close().await;
+    }
+    Ok(())
+}
+
+/// Every object that is a reference: it has an id and a commitment.
+fn collect(value: &Value, references: &mut Vec<(BlobId, Sha256)>) {
+    match value {
+        Value::Array(values) => values.iter().for_each(|value| collect(value, references)),
+        Value::Object(fields) => {
+            let text = |name| fields.get(name).and_then(Value::as_str);
+            if let (Some(id), Some(commitment)) = (text("id"), text("commitment"))
+                && let (Ok(id), Ok(commitment)) = (id.parse(), commitment.parse())
+            {
+                references.push((id, commitment));
+            }
+            fields.values().for_each(|value| collect(value, references));
+        }
+        _ => {}
+    }
+}
+
+async fn check_one(
+    connection: &mut SqliteConnection,
+    keys: Option<&KeyRing>,
+    (id, seq): (BlobId, u64),
+    commitment: &Sha256,
+    report: &mut VerifyReport,
+) -> Result<(), OpenError> {
+    let row = sqlx::query(
+        "SELECT b.sealed, b.stream, k.key, k.destroyed_at FROM blobs b \
+         LEFT JOIN stream_keys k ON k.stream = b.stream AND k.copy = b.copy WHERE b.id = ?1",
+    )
+    .bind(id.uuid().as_bytes().to_vec())
+    .fetch_optional(connection)
+    .await?;
+    let Some(row) = row else {
+        report.found(Damage::BlobMissing { id, seq });
+        return Ok(());
+    };
+    if row.try_get::<Option<i64>, _>(3)?.is_some() {
+        report.blobs_destroyed += 1;
+        return Ok(());
+    }
+    let Some(keys) = keys else { return Ok(()) };
+    let key = match row.try_get::<Option<i64>, _>(2)? {
+        Some(key) => keys.get(key).await?,
+        None => None,
+    };
+    let sealed: &[u8] = row.try_get(0)?;
+    let opened = key.map(|key| open_blob(&key, row.try_get(1).unwrap_or_default(), id, sealed, commitment));
+    match opened {
+        Some(Ok(_)) => report.blobs += 1,
+        _ => report.found(Damage::BlobChanged { id, seq }),
+    }
+    Ok(())
+}

@@ -1,0 +1,440 @@
+//! One batch: read positions and records, stage, write, commit, answer.
+
+use std::sync::LazyLock;
+
+use aegis_core::{Body, Durability, Sha256};
+use aegis_kernel::port::{Append, Appended, JournalError};
+use sqlx::{Row as _, SqliteConnection};
+use tokio::time::Instant;
+
+use super::stage::{BlobRow, EventRow, Staged, copy_number};
+use super::{
+    Answer, BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, CHECKPOINT_DELAY, Command, Idempotent, MARKER_DELAY,
+    POSITIONS_MAX, RECORDS_MAX, Stop, Writer, head, store_error,
+};
+use crate::projection::{Projections, Row, Table};
+use crate::seal::seal_blob;
+
+/// Rows of one insert; a statement costs more than a row.
+const ROWS_MANY: usize = 32;
+/// Records of a projection in one statement.
+pub(super) const RECORDS_AT_ONCE: usize = 256;
+/// How long an idempotency key is remembered, in microseconds.
+const IDEMPOTENCY_MICROS: i64 = 24 * 3600 * 1_000_000;
+/// How long a look at the free disk counts.
+const DISK_CHECK_EVERY: std::time::Duration = std::time::Duration::from_millis(500);
+/// SQLite's result code for a full disk.
+const SQLITE_FULL: &str = "13";
+
+/// Commands that share a transaction.
+#[derive(Default)]
+pub(super) struct Batch {
+    appends: Vec<(Append, Answer<Appended>)>,
+    idempotent: Vec<(Idempotent, Answer<Option<(Sha256, String)>>)>,
+    bytes: usize,
+}
+
+/// What is answered once the transaction is committed.
+#[derive(Default)]
+struct Answers {
+    appended: Vec<(Answer<Appended>, Result<Appended, JournalError>)>,
+    idempotent: Vec<(Answer<Option<(Sha256, String)>>, Option<(Sha256, String)>)>,
+}
+
+impl Answers {
+    fn send(self) {
+        for (answer, result) in self.appended {
+            let _ = answer.send(result);
+        }
+        for (answer, result) in self.idempotent {
+            let _ = answer.send(Ok(result));
+        }
+    }
+    fn fail(self, error: &JournalError) {
+        for (answer, result) in self.appended {
+            let _ = answer.send(result.and(Err(error.clone())));
+        }
+        for (answer, _) in self.idempotent {
+            let _ = answer.send(Err(error.clone()));
+        }
+    }
+}
+
+impl Batch {
+    /// Takes a command in; gives it back if it must be served alone.
+    pub(super) fn take(&mut self, command: Command) -> Result<(), Box<Command>> {
+        match command {
+            Command::Append { append, answer } => {
+                self.bytes += append.blobs.iter().map(|blob| blob.bytes.len()).sum::<usize>();
+                self.appends.push((append, answer));
+                Ok(())
+            }
+            Command::Idempotent { entry, answer } => {
+                self.idempotent.push((entry, answer));
+                Ok(())
+            }
+            other => Err(Box::new(other)),
+        }
+    }
+    pub(super) fn is_full(&self) -> bool {
+        self.appends.len() + self.idempotent.len() >= BATCH_COMMANDS_MAX || self.bytes >= BATCH_BYTES_MAX
+    }
+}
+
+impl Writer {
+    pub(super) async fn commit(&mut self, batch: Batch) -> Result<(), Stop> {
+        if batch.appends.is_empty() && batch.idempotent.is_empty() {
+            return Ok(());
+        }
+        let mut answers = Answers::default();
+        let power = self.always_power
+            || batch.appends.iter().any(|(append, _)| append.durability == Durability::Power);
+        let staged = match self.stage(batch.appends, &mut answers).await {
+            Ok(staged) => staged,
+            Err(error) => {
+                self.forget();
+                answers.fail(&error);
+                return Ok(());
+            }
+        };
+        if let Err(error) = self.set_synchronous(power).await {
+            answers.fail(&store_error(&error));
+            return Err(self.fail("set its durability", &error));
+        }
+        if let Err(error) = self.write(&staged, batch.idempotent, &mut answers).await {
+            return self.roll_back(error, answers).await;
+        }
+        if let Err(error) = sqlx::query("COMMIT").execute(&mut self.connection).await {
+            answers.fail(&store_error(&error));
+            return Err(self.fail("commit", &error));
+        }
+        self.committed(staged, power);
+        answers.send();
+        Ok(())
+    }
+
+    /// Reads what staging needs, then works out what to write.
+    async fn stage(
+        &mut self,
+        appends: Vec<(Append, Answer<Appended>)>,
+        answers: &mut Answers,
+    ) -> Result<Staged, JournalError> {
+        let disk_low = self.disk_is_low();
+        self.read_positions(&appends).await.map_err(store_error)?;
+        for (append, _) in &appends {
+            for event in &append.events {
+                self.state.projections.want(append.stream, &event.body);
+            }
+        }
+        load_wanted(&mut self.connection, &mut self.state.projections).await.map_err(store_error)?;
+        let mut staged = Staged::new(self.frontier.clone());
+        for (append, answer) in appends {
+            if disk_low && append.events.first().is_some_and(|event| begins_something(&event.body)) {
+                let full = JournalError::DiskFull(self.disk_floor_bytes);
+                answers.appended.push((answer, Err(full)));
+                continue;
+            }
+            let result = self.stage_one(append, &mut staged).await?;
+            answers.appended.push((answer, result));
+        }
+        Ok(staged)
+    }
+
+    /// The inner error is the append's own; the outer one ends the batch.
+    async fn stage_one(
+        &mut self,
+        mut append: Append,
+        staged: &mut Staged,
+    ) -> Result<Result<Appended, JournalError>, JournalError> {
+        let (stream, blobs) = (append.stream, std::mem::take(&mut append.blobs));
+        let before = staged.events.len();
+        let appended = match staged.take(append, &self.state.positions, self.ids.as_ref()) {
+            Ok(appended) => appended,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        for row in staged.events.get(before..).unwrap_or_default() {
+            self.state.projections.apply(&row.event);
+        }
+        let name = stream.to_string();
+        for blob in blobs {
+            let copy = copy_number(blob.copy);
+            let key = self.stream_key(stream, copy, staged).await.map_err(store_error)?;
+            let sealed = seal_blob(&key, &name, blob.id, &blob.salt, &blob.bytes).map_err(store_error)?;
+            staged.blobs.push(BlobRow { id: blob.id, stream: name.clone(), copy, sealed });
+        }
+        Ok(Ok(appended))
+    }
+
+    async fn read_positions(&mut self, appends: &[(Append, Answer<Appended>)]) -> Result<(), sqlx::Error> {
+        let mut unknown: Vec<_> = appends
+            .iter()
+            .map(|(append, _)| append.stream)
+            .filter(|stream| !self.state.positions.contains_key(stream))
+            .collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        unknown.sort_unstable();
+        unknown.dedup();
+        let names: Vec<String> = unknown.iter().map(ToString::to_string).collect();
+        let names = serde_json::to_string(&names).map_err(|error| sqlx::Error::Encode(error.into()))?;
+        let rows = sqlx::query(
+            "SELECT stream, max(stream_seq) FROM events \
+             WHERE stream IN (SELECT value FROM json_each(?1)) GROUP BY stream",
+        )
+        .bind(names)
+        .fetch_all(&mut self.connection)
+        .await?;
+        for stream in unknown {
+            self.state.positions.insert(stream, 0);
+        }
+        for row in rows {
+            let stream: String = row.try_get(0)?;
+            let stream = stream.parse().map_err(|_| sqlx::Error::RowNotFound)?;
+            self.state.positions.insert(stream, row.try_get::<i64, _>(1)?.cast_unsigned());
+        }
+        Ok(())
+    }
+
+    /// Sets what a commit waits for and reads it back: a setting that did not take would lose acknowledged events.
+    pub(super) async fn set_synchronous(&mut self, power: bool) -> Result<(), sqlx::Error> {
+        let (set, wanted) =
+            if power { ("PRAGMA synchronous = FULL", 2) } else { ("PRAGMA synchronous = NORMAL", 1) };
+        sqlx::query(set).execute(&mut self.connection).await?;
+        let is: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut self.connection).await?;
+        if is == wanted {
+            Ok(())
+        } else {
+            Err(sqlx::Error::Protocol(format!("synchronous is {is}, not {wanted}")))
+        }
+    }
+
+    async fn write(
+        &mut self,
+        staged: &Staged,
+        idempotent: Vec<(Idempotent, Answer<Option<(Sha256, String)>>)>,
+        answers: &mut Answers,
+    ) -> Result<(), sqlx::Error> {
+        let connection = &mut self.connection;
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+        insert_events(connection, &staged.events).await?;
+        insert_blobs(connection, &staged.blobs).await?;
+        for (stream, copy, key) in &staged.new_keys {
+            sqlx::query("INSERT INTO stream_keys (stream, copy, key) VALUES (?1, ?2, ?3)")
+                .bind(stream.to_string())
+                .bind(*copy)
+                .bind(*key)
+                .execute(&mut *connection)
+                .await?;
+        }
+        store_changed(connection, &mut self.state.projections).await?;
+        for (entry, answer) in idempotent {
+            let known = remember(connection, entry).await?;
+            answers.idempotent.push((answer, known));
+        }
+        if !staged.events.is_empty() {
+            head::advance(connection, &staged.frontier).await?;
+        }
+        Ok(())
+    }
+
+    /// Undoes a transaction that could not be written. A full disk refuses the batch; anything else below ends the
+    /// journal, because what was staged in good order must be storable.
+    async fn roll_back(&mut self, error: sqlx::Error, answers: Answers) -> Result<(), Stop> {
+        self.forget();
+        let undone = sqlx::query("ROLLBACK").execute(&mut self.connection).await;
+        let code = error.as_database_error().and_then(|error| error.code());
+        if code.as_deref() == Some(SQLITE_FULL) {
+            self.folder.release_ballast();
+            answers.fail(&JournalError::DiskFull(self.disk_floor_bytes));
+            return Ok(());
+        }
+        answers.fail(&store_error(&error));
+        let constraint = error.as_database_error().is_some_and(|error| error.is_unique_violation());
+        if constraint && undone.is_ok() { Ok(()) } else { Err(self.fail("write", &error)) }
+    }
+
+    fn committed(&mut self, staged: Staged, power: bool) {
+        let now = Instant::now();
+        let state = &mut self.state;
+        for row in &staged.events {
+            let tiles = &mut self.tiles;
+            self.frontier.push_with(Sha256::from_bytes(row.hash), |node, hash| tiles.complete(node, &hash));
+        }
+        if state.positions.len() + staged.positions.len() > POSITIONS_MAX {
+            state.positions.clear();
+        }
+        state.positions.extend(staged.positions);
+        state.projections.trim(RECORDS_MAX);
+        if !staged.events.is_empty() {
+            state.checkpoint_due.get_or_insert(now + CHECKPOINT_DELAY);
+            self.announced.committed.send_replace(self.frontier.size());
+        }
+        if power {
+            state.marker_due = None;
+            self.announce_head();
+        } else {
+            state.marker_due.get_or_insert(now + MARKER_DELAY);
+        }
+    }
+
+    /// Drops everything that a batch that was not committed may have changed in memory.
+    pub(super) fn forget(&mut self) {
+        self.state.positions.clear();
+        self.state.projections = Projections::default();
+        self.state.stream_keys.clear();
+        self.state.next_key = 0;
+    }
+
+    fn disk_is_low(&mut self) -> bool {
+        let now = Instant::now();
+        if self.state.disk_checked.is_none_or(|at| now >= at + DISK_CHECK_EVERY) {
+            let free = self.folder.free_bytes().unwrap_or(u64::MAX);
+            self.state.disk_checked = Some(now);
+            self.state.disk_low = free < self.disk_floor_bytes;
+            if self.state.disk_low && self.folder.release_ballast() {
+                tracing::warn!(free, "the disk is almost full: new actions are refused");
+            }
+        }
+        self.state.disk_low
+    }
+}
+
+/// Whether an append that begins so starts something new, which a full disk forbids.
+const fn begins_something(body: &Body) -> bool {
+    matches!(body, Body::ActionIntended { .. } | Body::ExecutionCreated { .. } | Body::AgentDeployed { .. })
+}
+
+fn event_insert(rows: usize) -> String {
+    let values = vec!["(?,?,?,?,?,?,?,?,?)"; rows].join(",");
+    format!(
+        "INSERT INTO events (seq, stream, stream_seq, tenant, kind, at, trace_id, hash, leaf) VALUES {values}"
+    )
+}
+static INSERT_ONE: LazyLock<String> = LazyLock::new(|| event_insert(1));
+static INSERT_MANY: LazyLock<String> = LazyLock::new(|| event_insert(ROWS_MANY));
+
+async fn insert_events(connection: &mut SqliteConnection, rows: &[EventRow]) -> Result<(), sqlx::Error> {
+    let (many, rest) = rows.as_chunks::<ROWS_MANY>();
+    let pieces = many.iter().map(|piece| (INSERT_MANY.as_str(), piece.as_slice()));
+    // A remainder of some size is its own statement: prepared once per size, then cached.
+    let rest_sql = event_insert(rest.len());
+    for (sql, piece) in pieces {
+        bind_events(sqlx::query(sql), piece).execute(&mut *connection).await?;
+    }
+    match rest {
+        [] => Ok(()),
+        [_] => bind_events(sqlx::query(INSERT_ONE.as_str()), rest).execute(connection).await.map(|_| ()),
+        _ => bind_events(sqlx::query(sqlx::AssertSqlSafe(rest_sql)), rest)
+            .execute(connection)
+            .await
+            .map(|_| ()),
+    }
+}
+
+type Query<'q> = sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
+
+fn bind_events<'q>(mut query: Query<'q>, rows: &[EventRow]) -> Query<'q> {
+    for row in rows {
+        let event = &row.event;
+        query = query
+            .bind(event.seq.cast_signed())
+            .bind(row.stream.clone())
+            .bind(event.stream_seq.cast_signed())
+            .bind(event.tenant.as_str().to_owned())
+            .bind(event.body.kind())
+            .bind(event.at.micros())
+            .bind(event.span.trace_id.as_bytes().to_vec())
+            .bind(row.hash.to_vec())
+            .bind(row.leaf.clone());
+    }
+    query
+}
+
+async fn insert_blobs(connection: &mut SqliteConnection, blobs: &[BlobRow]) -> Result<(), sqlx::Error> {
+    for piece in blobs.chunks(ROWS_MANY) {
+        let mut insert = sqlx::QueryBuilder::new("INSERT INTO blobs (id, stream, copy, sealed) ");
+        insert.push_values(piece, |mut row, blob| {
+            row.push_bind(blob.id.uuid().as_bytes().to_vec())
+                .push_bind(blob.stream.clone())
+                .push_bind(blob.copy)
+                .push_bind(blob.sealed.clone());
+        });
+        insert.build().execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// Answers with what is known of a key, or remembers it.
+async fn remember(
+    connection: &mut SqliteConnection,
+    entry: Idempotent,
+) -> Result<Option<(Sha256, String)>, sqlx::Error> {
+    let oldest = entry.now.micros().saturating_sub(IDEMPOTENCY_MICROS);
+    sqlx::query("DELETE FROM idempotency WHERE at < ?1").bind(oldest).execute(&mut *connection).await?;
+    let known = sqlx::query("SELECT request, answer FROM idempotency WHERE tenant = ?1 AND key = ?2")
+        .bind(entry.tenant.as_str().to_owned())
+        .bind(entry.key.clone())
+        .fetch_optional(&mut *connection)
+        .await?;
+    if let Some(row) = known {
+        let request: Vec<u8> = row.try_get(0)?;
+        let request = <[u8; 32]>::try_from(request).map_err(|_| sqlx::Error::RowNotFound)?;
+        return Ok(Some((Sha256::from_bytes(request), row.try_get(1)?)));
+    }
+    sqlx::query("INSERT INTO idempotency (tenant, key, request, answer, at) VALUES (?1, ?2, ?3, ?4, ?5)")
+        .bind(entry.tenant.as_str().to_owned())
+        .bind(entry.key)
+        .bind(entry.request.as_bytes().to_vec())
+        .bind(entry.answer)
+        .bind(entry.now.micros())
+        .execute(connection)
+        .await?;
+    Ok(None)
+}
+
+async fn load_wanted(
+    connection: &mut SqliteConnection,
+    projections: &mut Projections,
+) -> Result<(), sqlx::Error> {
+    load_table(connection, &mut projections.agents).await?;
+    load_table(connection, &mut projections.executions).await?;
+    load_table(connection, &mut projections.iterations).await?;
+    load_table(connection, &mut projections.volumes).await
+}
+
+async fn load_table<R: Row>(
+    connection: &mut SqliteConnection,
+    table: &mut Table<R>,
+) -> Result<(), sqlx::Error> {
+    let Some(wanted) = table.take_wanted() else { return Ok(()) };
+    for row in sqlx::query(R::SELECT).bind(wanted).fetch_all(connection).await? {
+        let record: String = row.try_get(1)?;
+        let record = serde_json::from_str(&record).map_err(|error| sqlx::Error::Decode(error.into()))?;
+        table.loaded(row.try_get(0)?, record);
+    }
+    Ok(())
+}
+
+/// Stores every changed record.
+pub(super) async fn store_changed(
+    connection: &mut SqliteConnection,
+    projections: &mut Projections,
+) -> Result<(), sqlx::Error> {
+    store_table(connection, &mut projections.agents).await?;
+    store_table(connection, &mut projections.versions).await?;
+    store_table(connection, &mut projections.executions).await?;
+    store_table(connection, &mut projections.iterations).await?;
+    store_table(connection, &mut projections.volumes).await?;
+    store_table(connection, &mut projections.costs).await
+}
+
+async fn store_table<R: Row>(
+    connection: &mut SqliteConnection,
+    table: &mut Table<R>,
+) -> Result<(), sqlx::Error> {
+    for records in table.take_changed(RECORDS_AT_ONCE) {
+        sqlx::query(R::UPSERT).bind(records).execute(&mut *connection).await?;
+    }
+    Ok(())
+}

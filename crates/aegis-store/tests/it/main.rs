@@ -1,0 +1,4 @@
+//! Integration tests of the store: real SQLite, real files, real processes.
+
+mod conformance;
+mod folder;

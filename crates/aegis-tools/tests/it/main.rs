@@ -1,0 +1,4 @@
+//! The file tools on volumes in memory.
+
+#[cfg(test)]
+mod files;

@@ -1,0 +1,37 @@
+# One command a line; `just` lists them.
+
+_default:
+    @just --list --unsorted
+
+# Run everything that must pass; `just test NAME` runs the tests whose name contains it
+test *arguments:
+    ./test {{arguments}}
+
+# Report lints of all targets as errors
+lint:
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# Format all code
+fmt:
+    cargo fmt --all
+
+# Check crate edges, sizes, names, `unsafe` and generated files
+tidy:
+    cargo xtask tidy
+
+# Write the generated files: schemas and reference pages
+generate:
+    cargo xtask generate
+
+# Print what this machine lacks
+probe *arguments:
+    cargo xtask probe {{arguments}}
+
+# Check licences, banned crates and sources of the dependencies
+deny:
+    @cargo deny --version >/dev/null 2>&1 || { echo 'cargo-deny is missing. Run: cargo install cargo-deny --locked --version 0.20.2' >&2; exit 1; }
+    cargo deny check bans licenses sources
+
+# Build, start and show AEGIS on this machine
+quickstart *arguments:
+    ./quickstart {{arguments}}
