@@ -9,7 +9,7 @@ mod schema;
 
 use aegis_core::execution::FailureReason;
 use aegis_core::{Body, Durability, ExitStatus, Score, Verdict};
-use aegis_manifest::Validator;
+use aegis_manifest::agent::Validator;
 
 pub(crate) use candidate::Candidate;
 pub(crate) use schema::Schema;

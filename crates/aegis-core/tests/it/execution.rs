@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use aegis_core::execution::{
-    FailureReason, Input, LoopPlan, Next, Phase, State, decide, evolve, next,
-};
+use aegis_core::execution::{FailureReason, Input, LoopPlan, Next, Phase, State, decide, evolve, next};
 use aegis_core::*;
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -82,7 +80,11 @@ impl World {
     fn ensure_sandbox(&mut self) {
         if self.state.sandbox.is_none() {
             let generation = self.state.generation + 1;
-            self.fact(Body::GenerationStarted { generation, iteration: self.state.iteration, sandbox: facts() });
+            self.fact(Body::GenerationStarted {
+                generation,
+                iteration: self.state.iteration,
+                sandbox: facts(),
+            });
         }
     }
 
@@ -98,7 +100,7 @@ impl World {
     fn crash_and_recover(&mut self) {
         let folded = self.events.iter().skip(1).fold(State::first(&self.events[0]).unwrap(), evolve);
         assert_eq!(folded, self.state, "the fold of the record is the state");
-        if self.state.started_at.is_none() {
+        if self.state.started_at.is_none() || self.state.phase.is_final() {
             return;
         }
         self.end_sandbox();
@@ -170,8 +172,13 @@ impl World {
                     score,
                     confidence: Score::ONE,
                 };
-                let body =
-                    Body::ValidatorCompleted { iteration, index, verdict, reasoning: blob(), self_attested: false };
+                let body = Body::ValidatorCompleted {
+                    iteration,
+                    index,
+                    verdict,
+                    reasoning: blob(),
+                    self_attested: false,
+                };
                 self.fact(body);
             }
             Next::Score => self.record(Input::Score),
@@ -284,8 +291,7 @@ fn tool_intent(turn: u32, index: u32) -> Body {
 fn what_cannot_follow_is_refused() {
     let world = with_open_call();
     assert_eq!(next(&world.state), Next::CallTool((0, 0)));
-    let started =
-        Body::GenerationStarted { generation: 2, iteration: 1, sandbox: facts() };
+    let started = Body::GenerationStarted { generation: 2, iteration: 1, sandbox: facts() };
     for body in [
         tool_intent(0, 1),
         tool_intent(1, 0),
@@ -293,7 +299,11 @@ fn what_cannot_follow_is_refused() {
         Body::ExecutionStarted {},
         Body::IterationStarted { iteration: 2 },
         Body::IterationAnswered { iteration: 1, answer: blob() },
-        Body::ActionCompleted { action: ActionId::from_uuid(Uuid::from_u128(7)), outcome: answer(0), duration_ms: 1 },
+        Body::ActionCompleted {
+            action: ActionId::from_uuid(Uuid::from_u128(7)),
+            outcome: answer(0),
+            duration_ms: 1,
+        },
         Body::ExecutionRemoved {},
     ] {
         assert!(refused(&world, body.clone()), "{}", body.kind());

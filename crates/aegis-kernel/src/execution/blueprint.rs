@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use aegis_core::execution::LoopPlan;
 use aegis_core::{AgentId, ResponseFormat};
-use aegis_manifest::{AccessMode, AgentManifest, ContextItem, DEFAULT_TEMPLATE, Target, Validator};
+use aegis_manifest::AgentManifest;
+use aegis_manifest::agent::{AccessMode, ContextItem, Target, Validator, Volume};
+use aegis_manifest::template;
 
 use crate::port::{PathRules, SandboxLimits, ToolFacts};
 use crate::tools::{Home, Router};
@@ -61,7 +63,7 @@ impl Blueprint {
             temperature_milli: spec.runtime.temperature.map(thousandths),
             model_timeout_ms: u64::from(spec.execution.llm_timeout_seconds) * 1000,
             instruction: spec.task.instruction.clone(),
-            template: spec.task.prompt_template.clone().unwrap_or_else(|| DEFAULT_TEMPLATE.to_owned()),
+            template: spec.task.prompt_template.clone().unwrap_or_else(|| template::DEFAULT.to_owned()),
             context: attachments(&spec.context),
             response_format: response_format(&spec.execution.validation, tools.is_empty()),
             tools,
@@ -109,7 +111,7 @@ pub(crate) fn limits(manifest: &AgentManifest) -> SandboxLimits {
     }
 }
 
-fn volume_plan(volume: &aegis_manifest::Volume, all_read_only: bool) -> VolumePlan {
+fn volume_plan(volume: &Volume, all_read_only: bool) -> VolumePlan {
     VolumePlan {
         name: volume.name.clone(),
         mount_path: volume.mount_path.clone(),

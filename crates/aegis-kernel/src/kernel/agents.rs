@@ -22,7 +22,7 @@ impl Kernel {
         let manifest = parse(document)?;
         refuse_platform(caller)?;
         self.check_references(&manifest)?;
-        let warnings: Vec<String> = self.unenforced(&manifest).iter().map(ToString::to_string).collect();
+        let warnings: Vec<String> = self.unenforced(&manifest).iter().map(describe).collect();
         let name = manifest.metadata.name.clone();
         let id = AgentId::of(&caller.tenant, &name);
         let deployed = |status, changed| Deployed {
@@ -217,6 +217,7 @@ impl Kernel {
         let ports = &self.services.ports;
         let capabilities = ports.sandbox.capabilities();
         let facts = NodeFacts {
+            default_isolation: self.settings().config.spec.runtime.default_isolation,
             isolation_missing: capabilities.isolation_missing.clone(),
             limits_missing: capabilities.limits_missing.clone(),
             mount_missing: ports.volume.mount_missing(),
@@ -250,11 +251,16 @@ impl Kernel {
     }
 }
 
+/// A gap in one sentence with its remedy.
+fn describe(gap: &Unenforced) -> String {
+    format!("{}: {}; {}", gap.path, gap.what, gap.remedy)
+}
+
 /// Parses a manifest; all problems at once.
 pub(crate) fn parse(document: &str) -> Result<AgentManifest, Refusal> {
-    aegis_manifest::parse_agent(document, "manifest").map(|parsed| parsed.document).map_err(|problems| {
-        Refusal { rendered: Some(problems.render("manifest")), problems: problems.to_diagnoses() }
-    })
+    aegis_manifest::parse_agent(document, "manifest")
+        .map(|parsed| parsed.document)
+        .map_err(|problems| Refusal { rendered: Some(problems.render()), problems: problems.to_diagnoses() })
 }
 
 fn already_deployed(name: &Name, version: &AgentVersion) -> Diagnosis {

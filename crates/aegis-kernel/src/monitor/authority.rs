@@ -61,7 +61,8 @@ impl Authority {
         tools: &[Arc<ToolFacts>],
     ) -> Result<Self, String> {
         let spec = &manifest.spec;
-        let name = spec.security_context.as_deref().unwrap_or(aegis_manifest::SecurityContext::DEFAULT_NAME);
+        let name =
+            spec.security_context.as_deref().unwrap_or(aegis_manifest::node::SecurityContext::DEFAULT_NAME);
         let context = config
             .spec
             .security_context(name)
@@ -214,7 +215,9 @@ fn patterns(texts: &[String]) -> Result<Vec<PathPattern>, ConstraintError> {
     texts.iter().map(|text| PathPattern::new(text)).collect()
 }
 
-fn compile_context(context: &aegis_manifest::SecurityContext) -> Result<SecurityContext, ConstraintError> {
+fn compile_context(
+    context: &aegis_manifest::node::SecurityContext,
+) -> Result<SecurityContext, ConstraintError> {
     let capabilities = context
         .capabilities
         .iter()

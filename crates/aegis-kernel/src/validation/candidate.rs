@@ -1,7 +1,7 @@
 //! What is judged: the answer, standard output, or a file.
 
 use aegis_core::limits::MODEL_ANSWER_BYTES_MAX;
-use aegis_manifest::Target;
+use aegis_manifest::agent::Target;
 use serde_json::Value;
 
 use crate::execution::{Driver, Halt};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use aegis_core::execution::FailureReason;
 use aegis_core::limits::COMMAND_OUTPUT_BYTES_MAX;
 use aegis_core::{ExitStatus, Score};
-use aegis_manifest::{CommandLine, ExitCodeValidator, ScriptValidator};
+use aegis_manifest::agent::{CommandLine, ExitCodeValidator, ScriptValidator};
 use serde_json::Value;
 
 use super::{Candidate, Finding};

@@ -2,7 +2,7 @@
 
 use aegis_core::execution::FailureReason;
 use aegis_core::{ActionId, Message, ModelRequest, ResponseFormat, Role, Score};
-use aegis_manifest::{MultiJudgeValidator, SemanticValidator};
+use aegis_manifest::agent::{MultiJudgeValidator, SemanticValidator};
 use serde::Deserialize;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
