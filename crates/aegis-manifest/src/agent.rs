@@ -1,5 +1,6 @@
 //! The `Agent` kind: what an agent is, what it may do, and when its work is good enough.
 
+mod command;
 mod delivery;
 mod execution;
 mod security;
@@ -15,6 +16,7 @@ use aegis_core::Name;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use command::{CommandError, CommandLine};
 pub use delivery::{Delivery, DeliveryCondition, Destination, DestinationType, Schedule, ScheduleType};
 pub use execution::{ExecutionMode, ExecutionRules, ToolValidation, ToolValidationType};
 pub use security::{Filesystem, Network, NetworkMode, ResourceLimits, Security};
@@ -24,8 +26,8 @@ pub use soul::{
 pub use task::{ContextFile, ContextItem, Task};
 pub use tool::ToolRef;
 pub use validation::{
-    CommandLine, ExitCodeValidator, JsonSchemaValidator, Judge, MultiJudgeValidator, RegexValidator,
-    ScriptValidator, SemanticValidator, Target, Validator,
+    ExitCodeValidator, JsonSchemaValidator, Judge, MultiJudgeValidator, RegexValidator, ScriptValidator,
+    SemanticValidator, Target, TargetError, Validator,
 };
 pub use volume::{AccessMode, StorageClass, Volume, VolumeSource, VolumeType};
 

@@ -4,8 +4,8 @@ use aegis_core::Diagnosis;
 
 use crate::AgentManifest;
 use crate::agent::{
-    AccessMode, Advanced, ContextItem, Isolation, Language, NetworkMode, ScheduleType, StorageClass, Validator,
-    VolumeType,
+    AccessMode, Advanced, ContextItem, Isolation, Language, NetworkMode, ScheduleType, StorageClass,
+    Validator, VolumeType,
 };
 
 /// What the adapters of a node say of themselves.
@@ -82,7 +82,11 @@ fn runtime(manifest: &AgentManifest, facts: &NodeFacts, list: &mut List) {
         ),
     }
     if runtime.image.is_some() {
-        list.add("spec.runtime.image", "container images are not in this build", "write `language: python` instead of an image");
+        list.add(
+            "spec.runtime.image",
+            "container images are not in this build",
+            "write `language: python` instead of an image",
+        );
     }
     match runtime.language {
         Some(Language::Python) => {
@@ -98,13 +102,18 @@ fn runtime(manifest: &AgentManifest, facts: &NodeFacts, list: &mut List) {
         None => {}
     }
     if runtime.inner_api {
-        list.add("spec.runtime.inner_api", "models and SMCP for programs inside the sandbox are not in this build", "write `inner_api: false`");
+        list.add(
+            "spec.runtime.inner_api",
+            "models and SMCP for programs inside the sandbox are not in this build",
+            "write `inner_api: false`",
+        );
     }
 }
 
 /// `wanted` is a minimum within its major, met by what is there.
 fn python(wanted: &str, facts: &NodeFacts, list: &mut List) {
-    let parts = |version: &str| -> Vec<u32> { version.split('.').map(|part| part.parse().unwrap_or(0)).collect() };
+    let parts =
+        |version: &str| -> Vec<u32> { version.split('.').map(|part| part.parse().unwrap_or(0)).collect() };
     let found: Vec<&str> = facts
         .interpreters
         .iter()
@@ -141,7 +150,11 @@ fn task(manifest: &AgentManifest, list: &mut List) {
             }
             ContextItem::File { content: None, .. } | ContextItem::Directory { files: None, .. } => {
                 let remedy = "deploy with `aegis agent deploy`, which uploads it, or send its content with the manifest";
-                list.add(path, "the file was not uploaded, and the server reads no paths of manifests", remedy);
+                list.add(
+                    path,
+                    "the file was not uploaded, and the server reads no paths of manifests",
+                    remedy,
+                );
             }
             ContextItem::Text { .. } | ContextItem::File { .. } | ContextItem::Directory { .. } => {}
         }
@@ -151,7 +164,11 @@ fn task(manifest: &AgentManifest, list: &mut List) {
 fn execution(manifest: &AgentManifest, list: &mut List) {
     let execution = &manifest.spec.execution;
     if execution.memory {
-        list.add("spec.execution.memory", "memory of earlier executions is not in this build", "write `memory: false`");
+        list.add(
+            "spec.execution.memory",
+            "memory of earlier executions is not in this build",
+            "write `memory: false`",
+        );
     }
     let judge = "write `model:` with an alias instead of `judge_agent:`";
     for (index, validator) in execution.validation.iter().enumerate() {
@@ -161,7 +178,8 @@ fn execution(manifest: &AgentManifest, list: &mut List) {
                 list.add(format!("{path}.judge_agent"), "judge agents are not in this build", judge);
             }
             Validator::MultiJudge(validator) => {
-                for (place, _) in validator.judges.iter().enumerate().filter(|(_, j)| j.judge_agent.is_some()) {
+                for (place, _) in validator.judges.iter().enumerate().filter(|(_, j)| j.judge_agent.is_some())
+                {
                     let path = format!("{path}.judges[{place}].judge_agent");
                     list.add(path, "judge agents are not in this build", judge);
                 }
@@ -170,7 +188,11 @@ fn execution(manifest: &AgentManifest, list: &mut List) {
         }
     }
     if !execution.tool_validation.is_empty() {
-        list.add("spec.execution.tool_validation", "judges before tool calls are not in this build", "remove it");
+        list.add(
+            "spec.execution.tool_validation",
+            "judges before tool calls are not in this build",
+            "remove it",
+        );
     }
 }
 
@@ -213,18 +235,37 @@ fn volumes(manifest: &AgentManifest, facts: &NodeFacts, list: &mut List) {
 fn others(manifest: &AgentManifest, list: &mut List) {
     let spec = &manifest.spec;
     if spec.soul.is_some() {
-        list.add("spec.soul", "souls are not in this build", "remove it, and narrow the agent by `security_context` and `tools`");
+        list.add(
+            "spec.soul",
+            "souls are not in this build",
+            "remove it, and narrow the agent by `security_context` and `tools`",
+        );
     }
     for (index, tool) in spec.tools.iter().enumerate().filter(|(_, tool)| tool.server.is_some()) {
-        let what = format!("the tool `{}` comes from a tool server, and those are not in this build", tool.name);
+        let what =
+            format!("the tool `{}` comes from a tool server, and those are not in this build", tool.name);
         list.add(format!("spec.tools[{index}].server"), what, "use a built-in tool");
     }
-    if spec.schedule.as_ref().is_some_and(|schedule| schedule.enabled && schedule.kind != ScheduleType::Manual) {
-        list.add("spec.schedule", "schedules are not in this build", "write `type: manual`, and start it by `aegis task execute`");
+    if spec
+        .schedule
+        .as_ref()
+        .is_some_and(|schedule| schedule.enabled && schedule.kind != ScheduleType::Manual)
+    {
+        list.add(
+            "spec.schedule",
+            "schedules are not in this build",
+            "write `type: manual`, and start it by `aegis task execute`",
+        );
     }
-    for (there, path) in [(spec.delivery.is_some(), "spec.delivery"), (spec.output_handler.is_some(), "spec.output_handler")] {
+    for (there, path) in
+        [(spec.delivery.is_some(), "spec.delivery"), (spec.output_handler.is_some(), "spec.output_handler")]
+    {
         if there {
-            list.add(path, "delivery of results is not in this build", "remove it, and fetch the result by `aegis task status`");
+            list.add(
+                path,
+                "delivery of results is not in this build",
+                "remove it, and fetch the result by `aegis task status`",
+            );
         }
     }
     if spec.advanced != Advanced::default() {

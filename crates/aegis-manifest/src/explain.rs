@@ -78,7 +78,9 @@ fn whole(map: &mut Map<String, Value>, definitions: &Value) {
         return;
     }
     let name = map.get("$ref").and_then(Value::as_str).and_then(|name| name.strip_prefix("#/$defs/"));
-    let Some(Value::Object(definition)) = name.and_then(|name| definitions.get(name)).cloned() else { return };
+    let Some(Value::Object(definition)) = name.and_then(|name| definitions.get(name)).cloned() else {
+        return;
+    };
     map.remove("$ref");
     for (name, value) in definition {
         match (map.get_mut(&name), value) {
@@ -172,7 +174,8 @@ pub fn explain(path: &str) -> Option<Explanation> {
         let name = part.split('[').next().unwrap_or(part);
         place = fields(root, place.schema).into_iter().find(|(field, _)| field == name)?.1;
     }
-    let fields = fields(root, place.schema).into_iter().map(|(name, place)| summary(root, name, &place)).collect();
+    let fields =
+        fields(root, place.schema).into_iter().map(|(name, place)| summary(root, name, &place)).collect();
     let FieldSummary { kind, default, required, description, .. } = summary(root, String::new(), &place);
     Some(Explanation { path: path.to_owned(), kind, default, required, description, fields })
 }
@@ -187,7 +190,7 @@ fn resolved<'s>(root: &'s Value, schema: &'s Value) -> &'s Value {
     name.and_then(|name| root.get("$defs")?.get(name)).unwrap_or(schema)
 }
 
-fn forms<'s>(schema: &'s Value) -> impl Iterator<Item = &'s Value> {
+fn forms(schema: &Value) -> impl Iterator<Item = &Value> {
     let list = |key| schema.get(key).and_then(Value::as_array).into_iter().flatten();
     list("anyOf").chain(list("oneOf"))
 }
@@ -196,8 +199,13 @@ fn forms<'s>(schema: &'s Value) -> impl Iterator<Item = &'s Value> {
 fn fields<'s>(root: &'s Value, schema: &'s Value) -> Vec<(String, Place<'s>)> {
     let schema = resolved(root, schema);
     let mut found: Vec<(String, Place<'s>)> = Vec::new();
-    let required: Vec<&str> =
-        schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    let required: Vec<&str> = schema
+        .get("required")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
     for (name, field) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
         found.push((name.clone(), Place { schema: field, required: required.contains(&name.as_str()) }));
     }
@@ -213,7 +221,7 @@ fn fields<'s>(root: &'s Value, schema: &'s Value) -> Vec<(String, Place<'s>)> {
 fn summary(root: &Value, name: String, place: &Place<'_>) -> FieldSummary {
     let target = resolved(root, place.schema);
     let get = |key: &str| place.schema.get(key).or_else(|| target.get(key));
-    let scalar = |value: &&Value| !value.is_object() && !value.as_array().is_some_and(|list| !list.is_empty());
+    let scalar = |value: &&Value| !value.is_object() && value.as_array().is_none_or(Vec::is_empty);
     let default = get("default").filter(scalar).or_else(|| get("x-default")).cloned();
     FieldSummary {
         name,
@@ -275,7 +283,9 @@ pub fn manifest_reference(kind: &str) -> Option<String> {
     let root = schema(kind)?;
     let title = root.get("title").and_then(Value::as_str).unwrap_or(kind);
     let about = root.get("description").and_then(Value::as_str).unwrap_or_default();
-    let mut page = format!("# {title}\n\n{about}\n\nGenerated from the types that parse the document; `aegis explain {kind}` shows the same.\n");
+    let mut page = format!(
+        "# {title}\n\n{about}\n\nGenerated from the types that parse the document; `aegis explain {kind}` shows the same.\n"
+    );
     section(root, root, kind, 0, &mut page);
     Some(page)
 }
@@ -294,7 +304,8 @@ fn section(root: &Value, schema: &Value, path: &str, depth: usize, page: &mut St
             (Some(default), false) => format!("`{}`", cell(&plain(default))),
             (None, false) => String::new(),
         };
-        let _ = writeln!(page, "| `{name}` | {} | {default} | {} |", cell(&field.kind), cell(&field.description));
+        let _ =
+            writeln!(page, "| `{name}` | {} | {default} | {} |", cell(&field.kind), cell(&field.description));
     }
     for (name, place) in &list {
         section(root, place.schema, &format!("{path}.{name}"), depth + 1, page);

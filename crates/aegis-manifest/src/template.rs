@@ -12,8 +12,8 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aegis_core::limits::{DOCUMENT_BYTES_MAX, PROMPT_BYTES_MAX};
-use minijinja::value::{Object, ObjectRepr, Value, ValueKind};
 use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Object, ObjectRepr, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
 
 /// The template of agents without one.
@@ -113,6 +113,9 @@ fn environment() -> Environment<'static> {
         environment.set_syntax(syntax);
     }
     environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_formatter(|out, _, value| {
+        out.write_str(&printed(value)?).map_err(|_| Error::from(ErrorKind::WriteFailure))
+    });
     environment.set_fuel(Some(FUEL));
     environment.set_recursion_limit(RECURSION_MAX);
     environment.add_filter("json", json);
@@ -168,11 +171,12 @@ fn length(value: &Value) -> usize {
     value.as_str().map_or_else(|| value.len().unwrap_or(0), |text| text.chars().count())
 }
 
-/// What a value prints as.
+/// What a value prints as: a text as it is, nothing as nothing, all else as JSON.
 fn printed(value: &Value) -> Result<String, Error> {
-    let mut out = Limited(Vec::new());
-    write!(out, "{value}").map_err(|_| Error::new(ErrorKind::WriteFailure, "the text is too large"))?;
-    Ok(String::from_utf8_lossy(&out.0).into_owned())
+    if value.is_undefined() || value.is_none() {
+        return Ok(String::new());
+    }
+    value.as_str().map_or_else(|| json(value), |text| Ok(text.to_owned()))
 }
 
 /// What `{{#each}}` goes over: the items of a list, the values of a mapping, nothing else.

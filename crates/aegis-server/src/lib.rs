@@ -30,6 +30,9 @@ pub use logging::init_logging;
 pub use serve::{Options, serve};
 pub use token::TOKEN_FILE;
 
+#[cfg(test)]
+mod http_tests;
+
 use aegis_core::Sha256;
 
 /// The daemon's version.

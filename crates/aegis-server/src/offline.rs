@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use aegis_core::{Diagnosis, ErrorCode};
-use aegis_store::verify::{VerifyOptions, VerifyReport};
-use aegis_store::{OpenOptions, Store};
+
+pub use aegis_store::VerifyReport;
+use aegis_store::{OpenOptions, Store, VerifyOptions};
 
 use crate::compose::store_failed;
 use crate::system::{SystemClock, SystemIds};
@@ -29,7 +30,7 @@ pub async fn verify(folder: &Path, checkpoint: Option<&Path>) -> Result<VerifyRe
         blobs: true,
         deep: true,
     };
-    aegis_store::verify::verify(&options).await.map_err(store_failed)
+    aegis_store::verify(&options).await.map_err(store_failed)
 }
 
 /// Makes the projections anew from the events.

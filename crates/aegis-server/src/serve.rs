@@ -1,5 +1,6 @@
 //! The daemon's life: start, serve, reload, stop.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -54,28 +55,9 @@ pub async fn serve(config: LoadedConfig, options: Options) -> Result<(), Diagnos
     let listener = listen::bind(address).await?;
     let address = listener.local_addr().unwrap_or(address);
     let composed = compose::compose(folder.path(), &config, options.accept_restored).await?;
-    let Composed { kernel, store, router, clock, ids, processes } = composed;
-    let token = Token::open(folder.path(), |bytes| ids.fill(bytes))
-        .map_err(|error| Diagnosis::internal(format!("the token cannot be kept: {error}")))?;
     let stop = CancellationToken::new();
-    let app = Arc::new(App {
-        kernel: kernel.clone(),
-        since: clock.monotonic(),
-        clock,
-        ids,
-        evidence: Arc::new(StoreEvidence(store.clone())),
-        read_manifest: compose::read_manifest,
-        token,
-        hosts: Hosts::new(address, Vec::new()),
-        refusals: Refusals::default(),
-        turns: Turns::default(),
-        configured: RwLock::new(configured(&config, compose::aliases(&router))),
-        home: folder.path().to_owned(),
-        address,
-        ready: AtomicBool::new(false),
-        stop: stop.clone(),
-        streams: Arc::new(Semaphore::new(STREAMS_MAX)),
-    });
+    let app = Arc::new(app(&config, &folder, address, &composed, &stop)?);
+    let Composed { kernel, store, router, processes, .. } = composed;
     let tasks = TaskTracker::new();
     tasks.spawn(listen::listen(listener, routes::router(&app), stop.clone()));
     tasks.spawn(record_refusals(app.clone(), stop.clone()));
@@ -106,6 +88,37 @@ pub async fn serve(config: LoadedConfig, options: Options) -> Result<(), Diagnos
         Err(_) => tracing::debug!("the journal is closed with the process"),
     }
     started
+}
+
+/// The state of the HTTP side; not ready yet.
+pub(crate) fn app(
+    config: &LoadedConfig,
+    folder: &Folder,
+    address: SocketAddr,
+    composed: &Composed,
+    stop: &CancellationToken,
+) -> Result<App, Diagnosis> {
+    let ids = composed.ids.clone();
+    let token = Token::open(folder.path(), |bytes| ids.fill(bytes))
+        .map_err(|error| Diagnosis::internal(format!("the token cannot be kept: {error}")))?;
+    Ok(App {
+        kernel: composed.kernel.clone(),
+        since: composed.clock.monotonic(),
+        clock: composed.clock.clone(),
+        ids,
+        evidence: Arc::new(StoreEvidence(composed.store.clone())),
+        read_manifest: compose::read_manifest,
+        token,
+        hosts: Hosts::new(address, Vec::new()),
+        refusals: Refusals::default(),
+        turns: Turns::default(),
+        configured: RwLock::new(configured(config, compose::aliases(&composed.router))),
+        home: folder.path().to_owned(),
+        address,
+        ready: AtomicBool::new(false),
+        stop: stop.clone(),
+        streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+    })
 }
 
 async fn start(app: &App, config: &LoadedConfig) -> Result<(), Diagnosis> {

@@ -4,14 +4,17 @@
 //! What is stored can be checked without a daemon: see [`verify`].
 
 mod archive;
+mod backup;
 mod blobs;
 mod checkpoint_file;
 mod error;
+mod export;
 mod folder;
 mod keys;
 mod leaves;
 mod open;
 mod projection;
+mod prove;
 mod query;
 mod seal;
 mod store;
@@ -20,6 +23,8 @@ mod verify;
 mod writer;
 
 pub use error::OpenError;
+pub use export::{ExportError, ExportHeader, verify_export};
 pub use open::OpenOptions;
+pub use prove::InclusionProof;
 pub use store::Store;
 pub use verify::{Damage, HeadSource, VerifyOptions, VerifyReport, verify};

@@ -23,7 +23,11 @@ impl NodeConfig {
             (!spec.platform_agents.is_empty(), "platform_agents", "deploy them by `aegis agent deploy`"),
             (spec.observability.metrics.is_some(), "observability.metrics", "remove it"),
             (spec.observability.tracing.is_some(), "observability.tracing", "remove it"),
-            (!spec.storage.host_paths.is_empty(), "storage.host_paths", "remove them: there are no host volumes yet"),
+            (
+                !spec.storage.host_paths.is_empty(),
+                "storage.host_paths",
+                "remove them: there are no host volumes yet",
+            ),
             (
                 isolation != Isolation::Process && isolation != Isolation::Inherit,
                 "runtime.default_isolation",

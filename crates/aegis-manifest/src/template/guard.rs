@@ -4,6 +4,10 @@
 use super::TemplateError;
 
 const STATEMENTS: [&str; 8] = ["if", "elif", "else", "endif", "for", "endfor", "raw", "endraw"];
+/// The filters there are.
+const FILTERS: [&str; 8] = ["json", "length", "upper", "lower", "trim", "first_line", "default", "values"];
+/// Words after which a bracket begins a group, not a call.
+const KEYWORDS: [&str; 8] = ["if", "elif", "else", "in", "not", "and", "or", "is"];
 /// Deepest nesting of brackets in one tag.
 const NESTING_MAX: usize = 32;
 
@@ -39,7 +43,10 @@ fn one_tag(text: &str, line: usize) -> Result<usize, TemplateError> {
         let code = code.trim_start_matches(['-', '+']).trim_start();
         let word = code.split(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap_or_default();
         if !STATEMENTS.contains(&word) {
-            return Err(TemplateError::NotAvailable { line, what: format!("the statement `{}`", shown(word)) });
+            return Err(TemplateError::NotAvailable {
+                line,
+                what: format!("the statement `{}`", shown(word)),
+            });
         }
         if word == "raw" {
             let closing = text.find("endraw").and_then(|at| Some(at + text.get(at..)?.find("%}")? + 2));
@@ -56,6 +63,7 @@ fn tag_end(text: &str, closing: char, line: usize) -> Result<(usize, &str), Temp
     let mut escaped = false;
     let mut brackets: Vec<char> = Vec::new();
     let mut previous = ' ';
+    let mut words = Words::default();
     let mut characters = text.char_indices().skip(2).peekable();
     while let Some((at, c)) = characters.next() {
         if let Some(open) = quote {
@@ -68,8 +76,13 @@ fn tag_end(text: &str, closing: char, line: usize) -> Result<(usize, &str), Temp
             previous = c;
             continue;
         }
+        if let Some(filter) = words.take(c) {
+            return refuse(&format!("the filter `{}`", shown(&filter)));
+        }
         let next = characters.peek().map(|(_, next)| *next);
-        let after_value = previous.is_alphanumeric() || matches!(previous, '_' | ']' | ')' | '"' | '\'');
+        let after_word = previous.is_alphanumeric() || previous == '_';
+        let after_keyword = after_word && KEYWORDS.contains(&words.last.as_str());
+        let after_value = !after_keyword && (after_word || matches!(previous, ']' | ')' | '"' | '\''));
         let at_edge = at == 2 || next == Some(closing);
         match c {
             c if c == closing && next == Some('}') => {
@@ -80,7 +93,8 @@ fn tag_end(text: &str, closing: char, line: usize) -> Result<(usize, &str), Temp
             '*' => return refuse("the operator `*`"),
             '{' => return refuse("a mapping written in a template"),
             '[' if !after_value => return refuse("a list written in a template"),
-            '(' if after_value => brackets.push('c'),
+            '(' if after_word && words.is_filter => brackets.push('c'),
+            '(' if after_value => return refuse("calling a function"),
             '(' | '[' => brackets.push(c),
             ')' | ']' => {
                 brackets.pop();
@@ -96,4 +110,43 @@ fn tag_end(text: &str, closing: char, line: usize) -> Result<(usize, &str), Temp
         }
     }
     Err(TemplateError::Syntax { line, message: "the tag is not closed".to_owned() })
+}
+
+/// The last word of a tag, and whether it names a filter.
+#[derive(Default)]
+struct Words {
+    last: String,
+    is_filter: bool,
+    /// The last character that is not white space.
+    before: char,
+    white: bool,
+}
+
+impl Words {
+    /// Takes the next character; returns the last word if it names a filter that there is not.
+    fn take(&mut self, c: char) -> Option<String> {
+        if c.is_whitespace() {
+            self.white = true;
+            return None;
+        }
+        let within = |c: char| c.is_alphanumeric() || c == '_';
+        let mut wrong = None;
+        if within(c) {
+            if self.white || !within(self.before) {
+                wrong = self.unknown();
+                self.is_filter = self.before == '|';
+                self.last.clear();
+            }
+            self.last.push(c);
+        } else {
+            wrong = self.unknown();
+        }
+        self.before = c;
+        self.white = false;
+        wrong
+    }
+
+    fn unknown(&self) -> Option<String> {
+        (self.is_filter && !FILTERS.contains(&self.last.as_str())).then(|| self.last.clone())
+    }
 }

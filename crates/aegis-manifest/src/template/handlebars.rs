@@ -41,7 +41,9 @@ fn jinja_length(tag: &str) -> usize {
     if word != Some("raw") || close == "#}" {
         return end;
     }
-    let closing = tag.find("endraw").and_then(|at| tag.get(at..).and_then(|rest| rest.find("%}")).map(|to| at + to + 2));
+    let closing = tag
+        .find("endraw")
+        .and_then(|at| tag.get(at..).and_then(|rest| rest.find("%}")).map(|to| at + to + 2));
     closing.unwrap_or(tag.len())
 }
 
@@ -103,7 +105,8 @@ enum Form {
 
 fn statement(inside: &str, line: usize) -> Result<Option<Form>, TemplateError> {
     let not_available = |what: &str| TemplateError::NotAvailable { line, what: what.to_owned() };
-    let (word, operand) = inside.split_once(char::is_whitespace).map_or((inside, ""), |(w, rest)| (w, rest.trim()));
+    let (word, operand) =
+        inside.split_once(char::is_whitespace).map_or((inside, ""), |(w, rest)| (w, rest.trim()));
     let operand_of = |word: &str| {
         let missing = TemplateError::Syntax { line, message: format!("`{{{{{word}}}}}` names nothing") };
         if operand.is_empty() { Err(missing) } else { expression(operand, line) }
@@ -114,7 +117,9 @@ fn statement(inside: &str, line: usize) -> Result<Option<Form>, TemplateError> {
         "#each" => Form::Statement(format!("for this in ({})|values", operand_of(word)?)),
         "else" if operand.is_empty() => Form::Statement("else".to_owned()),
         "else" => match operand.split_once(char::is_whitespace) {
-            Some(("if", condition)) => Form::Statement(format!("elif {}", expression(condition.trim(), line)?)),
+            Some(("if", condition)) => {
+                Form::Statement(format!("elif {}", expression(condition.trim(), line)?))
+            }
             _ => return Err(not_available("`{{else …}}` with anything but `if`")),
         },
         "/if" | "/unless" => Form::Statement("endif".to_owned()),
@@ -131,7 +136,8 @@ fn statement(inside: &str, line: usize) -> Result<Option<Form>, TemplateError> {
 
 fn is_operand(text: &str) -> bool {
     let word: &str = text.split(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap_or_default();
-    text.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | '"' | '\'' | '@')) && !WORDS.contains(&word)
+    text.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | '"' | '\'' | '@'))
+        && !WORDS.contains(&word)
 }
 
 /// An operand: a name, or a helper with its operands.
@@ -141,7 +147,10 @@ fn expression(text: &str, line: usize) -> Result<String, TemplateError> {
         "@first" => return Ok("loop.first".to_owned()),
         "@last" => return Ok("loop.last".to_owned()),
         _ if text.starts_with('@') || text.starts_with("../") => {
-            return Err(TemplateError::NotAvailable { line, what: format!("`{}`", super::guard::shown(text)) });
+            return Err(TemplateError::NotAvailable {
+                line,
+                what: format!("`{}`", super::guard::shown(text)),
+            });
         }
         _ => {}
     }

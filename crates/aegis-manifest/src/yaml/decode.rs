@@ -22,7 +22,14 @@ impl<'s> Decoder<'s, '_> {
         name.and_then(|name| self.definitions?.get(name)).unwrap_or(schema)
     }
 
-    fn wrong(&mut self, node: &Node, path: &str, code: ProblemCode, message: String, hint: Option<String>) -> Value {
+    fn wrong(
+        &mut self,
+        node: &Node,
+        path: &str,
+        code: ProblemCode,
+        message: String,
+        hint: Option<String>,
+    ) -> Value {
         let problem = node.problem(code, path, message);
         self.problems.push(Problem { hint, ..problem });
         Value::Null
@@ -33,11 +40,17 @@ impl<'s> Decoder<'s, '_> {
         let alternatives = schema.get("anyOf").or_else(|| schema.get("oneOf")).and_then(Value::as_array);
         let free = alternatives.is_none() && schema.get("type").is_none() && schema.get("const").is_none();
         if free {
-            return self.json(node, path);
+            return json(node);
         }
         if node.is_null() {
             let hint = "write a value or remove the line".to_owned();
-            return self.wrong(node, path, ProblemCode::WrongType, "the field has no value".to_owned(), Some(hint));
+            return self.wrong(
+                node,
+                path,
+                ProblemCode::WrongType,
+                "the field has no value".to_owned(),
+                Some(hint),
+            );
         }
         if let Some(names) = names_of(schema, alternatives) {
             return self.name(node, path, &names);
@@ -126,7 +139,8 @@ impl<'s> Decoder<'s, '_> {
     fn mapping(&mut self, node: &Node, schema: &'s Value, path: &str) -> Value {
         if !matches!(node.kind, Kind::Map(_)) {
             let message = format!("a mapping is expected here, not {}", node.shown());
-            return self.wrong(node, path, ProblemCode::WrongType, message, None);
+            let hint = path.is_empty().then(|| "begin with `apiVersion: 100monkeys.ai/v1`".to_owned());
+            return self.wrong(node, path, ProblemCode::WrongType, message, hint);
         }
         let fields = schema.get("properties").and_then(Value::as_object);
         let others = schema.get("additionalProperties");
@@ -142,7 +156,7 @@ impl<'s> Decoder<'s, '_> {
                     continue;
                 }
                 (None, Some(other)) => self.value(value, other, &below),
-                (None, None) => self.json(value, &below),
+                (None, None) => json(value),
             };
             map.insert(name.to_owned(), value);
         }
@@ -186,11 +200,14 @@ impl<'s> Decoder<'s, '_> {
     fn number(&mut self, node: &Node, schema: &Value, path: &str, whole: bool) -> Value {
         let what = if whole { "a whole number" } else { "a number" };
         let number = match &node.kind {
-            Kind::Scalar { text, plain: true, .. } => number_of(text).filter(|n| !whole || !n.is_f64()),
+            Kind::Scalar { text, plain, written } if *plain || written.is_some() => {
+                number_of(text).filter(|n| !whole || !n.is_f64())
+            }
             _ => None,
         };
         let Some(number) = number else {
-            let quotes = matches!(&node.kind, Kind::Scalar { text, plain: false, .. } if number_of(text).is_some());
+            let quotes =
+                matches!(&node.kind, Kind::Scalar { text, plain: false, .. } if number_of(text).is_some());
             let hint = quotes.then(|| "remove the quotes".to_owned());
             let message = format!("{what} is expected here, not {}", node.shown());
             return self.wrong(node, path, ProblemCode::WrongType, message, hint);
@@ -210,13 +227,20 @@ impl<'s> Decoder<'s, '_> {
                 (_, most) => format!("of at most {}", most.unwrap_or_default()),
             };
             let message = format!("{} is out of range", node.shown());
-            return self.wrong(node, path, ProblemCode::WrongValue, message, Some(format!("write {what} {range}")));
+            return self.wrong(
+                node,
+                path,
+                ProblemCode::WrongValue,
+                message,
+                Some(format!("write {what} {range}")),
+            );
         }
         Value::Number(number)
     }
 
     fn truth(&mut self, node: &Node, path: &str) -> Value {
-        if let Kind::Scalar { text, plain: true, .. } = &node.kind
+        if let Kind::Scalar { text, plain, written } = &node.kind
+            && (*plain || written.is_some())
             && let Some(truth) = truth_of(text)
         {
             return Value::Bool(truth);
@@ -240,24 +264,23 @@ impl<'s> Decoder<'s, '_> {
             }
         }
     }
+}
 
-    /// A value that is not AEGIS's to check: YAML's own types.
-    fn json(&mut self, node: &Node, path: &str) -> Value {
-        match &node.kind {
-            _ if node.is_null() => Value::Null,
-            Kind::Scalar { text, plain: false, .. } => Value::String(text.clone()),
-            Kind::Scalar { text, .. } => match (truth_of(text), number_of(text)) {
-                (Some(truth), _) => Value::Bool(truth),
-                (_, Some(number)) => Value::Number(number),
-                _ => Value::String(text.clone()),
-            },
-            Kind::List(items) => Value::Array(items.iter().map(|item| self.json(item, path)).collect()),
-            Kind::Map(entries) => {
-                let entry = |(key, value): &(Node, Node)| {
-                    (key.text().unwrap_or_default().to_owned(), self.json(value, path))
-                };
-                Value::Object(entries.iter().map(entry).collect())
-            }
+/// A value that is not AEGIS's to check: YAML's own types.
+fn json(node: &Node) -> Value {
+    match &node.kind {
+        _ if node.is_null() => Value::Null,
+        Kind::Scalar { text, plain: false, .. } => Value::String(text.clone()),
+        Kind::Scalar { text, .. } => match (truth_of(text), number_of(text)) {
+            (Some(truth), _) => Value::Bool(truth),
+            (_, Some(number)) => Value::Number(number),
+            _ => Value::String(text.clone()),
+        },
+        Kind::List(items) => Value::Array(items.iter().map(json).collect()),
+        Kind::Map(entries) => {
+            let entry =
+                |(key, value): &(Node, Node)| (key.text().unwrap_or_default().to_owned(), json(value));
+            Value::Object(entries.iter().map(entry).collect())
         }
     }
 }

@@ -79,7 +79,8 @@ impl Diagnostics {
         problems.truncate(PROBLEMS_MAX);
         let lines: Vec<&str> = text.lines().collect();
         for problem in &mut problems {
-            let line = problem.line.checked_sub(1).and_then(|index| lines.get(index)).copied().unwrap_or_default();
+            let line =
+                problem.line.checked_sub(1).and_then(|index| lines.get(index)).copied().unwrap_or_default();
             problem.source_line = line.chars().take(4 * LINE_SHOWN_MAX).collect();
         }
         Self { file: file.to_owned(), problems }
@@ -101,8 +102,8 @@ impl Diagnostics {
     pub fn to_diagnoses(&self) -> Vec<Diagnosis> {
         let diagnosis = |problem: &Problem| {
             let place = format!("{}:{}:{}", self.file, problem.line, problem.column);
-            let field = if problem.path.is_empty() { String::new() } else { format!(" ({})", problem.path) };
-            let message = format!("{place}: {}{field}", problem.message);
+            let field = if problem.path.is_empty() { String::new() } else { format!("{}: ", problem.path) };
+            let message = printable(&format!("{place}: {field}{}", problem.message));
             Diagnosis { code: ErrorCode::InvalidInput, message, hint: problem.hint.clone() }
         };
         self.problems.iter().map(diagnosis).collect()
@@ -121,9 +122,9 @@ impl Problem {
         let number = self.line.to_string();
         let gutter = " ".repeat(number.len());
         let (shown, caret) = window(&self.source_line, self.column.saturating_sub(1));
-        let field = if self.path.is_empty() { String::new() } else { format!(" in `{}`", printable(&self.path)) };
+        let field = if self.path.is_empty() { String::new() } else { format!("{}: ", printable(&self.path)) };
         // Writing to a string cannot fail.
-        let _ = writeln!(out, "error: {}{field}", self.message);
+        let _ = writeln!(out, "error: {field}{}", self.message);
         let _ = writeln!(out, "{gutter}--> {}:{number}:{}", printable(file), self.column);
         let _ = writeln!(out, "{gutter} |");
         let _ = writeln!(out, "{number} | {shown}");
@@ -154,7 +155,9 @@ pub(super) fn quoted(text: &str) -> String {
 pub(super) fn printable(text: &str) -> String {
     let shown = |c: char| match c {
         '\t' => ' ',
-        '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => '\u{fffd}',
+        '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => {
+            '\u{fffd}'
+        }
         c if c.is_control() => '\u{fffd}',
         c => c,
     };

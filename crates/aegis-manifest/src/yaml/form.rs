@@ -39,24 +39,24 @@ type Wrong = (String, String);
 fn text_form(format: &str, text: &str, node: &Node) -> Result<(), Wrong> {
     let wrong = |what: &str, hint: &str| (format!("{} is not {what}", node.shown()), hint.to_owned());
     match format {
-        "name" => Name::from_str(text).map(drop).map_err(|_| {
-            wrong("a name", "use 1 to 63 of `a-z`, `0-9` and `-`, not starting with `-`")
-        }),
-        "semver" => semver(text).then_some(()).ok_or_else(|| {
-            wrong("a semantic version", "write three numbers, like `1.0.0`")
-        }),
-        "byte-size" => ByteSize::from_str(text).map(drop).map_err(|_| {
-            wrong("a size", "write a whole number with Ki, Mi, Gi or Ti, like `512Mi`")
-        }),
+        "name" => Name::from_str(text)
+            .map(drop)
+            .map_err(|_| wrong("a name", "use 1 to 63 of `a-z`, `0-9` and `-`, not starting with `-`")),
+        "semver" => semver(text)
+            .then_some(())
+            .ok_or_else(|| wrong("a semantic version", "write three numbers, like `1.0.0`")),
+        "byte-size" => ByteSize::from_str(text)
+            .map(drop)
+            .map_err(|_| wrong("a size", "write a whole number with Ki, Mi, Gi or Ti, like `512Mi`")),
         "duration" => Millis::from_str(text).map(drop).map_err(|_| {
             wrong("a duration", "write a whole number with ms, s, m, h or d, like `30s`, `5m` or `1h30m`")
         }),
-        "target" => Target::from_str(text).map(drop).map_err(|_| {
-            wrong("a target", "write `answer`, `stdout` or `file:PATH`")
-        }),
-        "ip" => IpAddr::from_str(text).map(drop).map_err(|_| {
-            wrong("an IP address", "write one like `127.0.0.1` or `::1`")
-        }),
+        "target" => Target::from_str(text)
+            .map(drop)
+            .map_err(|_| wrong("a target", "write `answer`, `stdout` or `file:PATH`")),
+        "ip" => IpAddr::from_str(text)
+            .map(drop)
+            .map_err(|_| wrong("an IP address", "write one like `127.0.0.1` or `::1`")),
         "regex" => Regex::new(text).map(drop).map_err(|error| {
             let reason = error.to_string();
             let reason = reason.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
@@ -78,8 +78,7 @@ fn text_form(format: &str, text: &str, node: &Node) -> Result<(), Wrong> {
 /// `MAJOR.MINOR.PATCH`, with a pre-release and build part (semver.org, 2.0.0).
 fn semver(text: &str) -> bool {
     let identifiers = |part: &str| {
-        part.split('.')
-            .all(|id| !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'))
+        part.split('.').all(|id| !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'))
     };
     let (rest, build) = text.split_once('+').map_or((text, None), |(rest, build)| (rest, Some(build)));
     let (core, pre) = rest.split_once('-').map_or((rest, None), |(core, pre)| (core, Some(pre)));
@@ -125,13 +124,16 @@ fn json_schema(node: &Node, path: &str, problems: &mut Vec<Problem>) {
     for (key, value) in node.entries() {
         let name = key.text().unwrap_or_default();
         let below = format!("{path}.{name}");
-        let types: Vec<&Node> = if value.text().is_some() { vec![value] } else { value.items().iter().collect() };
+        let types: Vec<&Node> =
+            if value.text().is_some() { vec![value] } else { value.items().iter().collect() };
         let mut wrong = |node: &Node, message: String, hint: &str| {
             problems.push(node.problem(ProblemCode::WrongValue, &below, message).hint(hint));
         };
         match (name, &value.kind) {
             ("type", _) => {
-                for written in types.into_iter().filter(|n| !n.text().is_some_and(|text| TYPES.contains(&text))) {
+                for written in
+                    types.into_iter().filter(|n| !n.text().is_some_and(|text| TYPES.contains(&text)))
+                {
                     let message = format!("{} is not a type of JSON Schema", written.shown());
                     wrong(written, message, "write array, boolean, integer, null, number, object or string");
                 }
@@ -143,10 +145,18 @@ fn json_schema(node: &Node, path: &str, problems: &mut Vec<Problem>) {
                 }
             }
             ("properties" | "$defs" | "patternProperties", _) => {
-                wrong(value, format!("{} must be a mapping, not {}", quoted(name), value.shown()), "see JSON Schema");
+                wrong(
+                    value,
+                    format!("{} must be a mapping, not {}", quoted(name), value.shown()),
+                    "see JSON Schema",
+                );
             }
             ("required" | "enum", kind) if !matches!(kind, Kind::List(_)) => {
-                wrong(value, format!("{} must be a list, not {}", quoted(name), value.shown()), "see JSON Schema");
+                wrong(
+                    value,
+                    format!("{} must be a list, not {}", quoted(name), value.shown()),
+                    "see JSON Schema",
+                );
             }
             ("items" | "not" | "additionalProperties", _) => subschema(value, &below, problems),
             _ => {}
@@ -160,7 +170,10 @@ fn subschema(node: &Node, path: &str, problems: &mut Vec<Problem>) {
         Kind::Scalar { text, plain: true, .. } if super::decode::truth_of(text).is_some() => {}
         _ => {
             let message = format!("a schema is expected here, not {}", node.shown());
-            problems.push(node.problem(ProblemCode::WrongType, path, message).hint("write a mapping, like `{type: string}`"));
+            problems.push(
+                node.problem(ProblemCode::WrongType, path, message)
+                    .hint("write a mapping, like `{type: string}`"),
+            );
         }
     }
 }

@@ -45,7 +45,12 @@ fn providers(spec: &Node, problems: &mut Vec<Problem>) {
             }
             ("openai" | "anthropic" | "ollama" | "openai-compatible", Some(node)) => {
                 let message = format!("`recordings` does not go with `type: {kind}`");
-                problems.push(rule(node, &format!("{path}.recordings"), message, "write `type: replay`, or remove it"));
+                problems.push(rule(
+                    node,
+                    &format!("{path}.recordings"),
+                    message,
+                    "write `type: replay`, or remove it",
+                ));
             }
             _ => {}
         }
@@ -118,11 +123,17 @@ fn tool_pattern(node: &Node, path: &str, problems: &mut Vec<Problem>) {
     let Some(text) = node.text() else { return };
     let stem = text.strip_suffix(".*").unwrap_or(text);
     let name = |text: &str| {
-        !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/'))
+        !text.is_empty()
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/'))
     };
     if text != "*" && !name(stem) {
         let message = format!("{} is not a tool pattern", node.shown());
-        problems.push(rule(node, path, message, "write a name like `fs.read`, or `fs.*` for all that begin with `fs.`"));
+        problems.push(rule(
+            node,
+            path,
+            message,
+            "write a name like `fs.read`, or `fs.*` for all that begin with `fs.`",
+        ));
     }
 }
 

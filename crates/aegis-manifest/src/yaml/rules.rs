@@ -43,32 +43,52 @@ fn runtime(spec: &Node, problems: &mut Vec<Problem>) {
     }
     if let (Some(version), Some(_)) = (runtime.get("version"), runtime.get("image")) {
         let hint = "put the version into the image's tag";
-        problems.push(rule(version, "spec.runtime.version", "`version` belongs to `language`, not to `image`", hint));
+        problems.push(rule(
+            version,
+            "spec.runtime.version",
+            "`version` belongs to `language`, not to `image`",
+            hint,
+        ));
     }
     if let Some(version) = runtime.get("version").filter(|_| runtime.get("language").is_some())
         && let Some(text) = version.text()
-        && !text.split('.').all(|part| !part.is_empty() && part.len() < 6 && part.bytes().all(|b| b.is_ascii_digit()))
+        && !text
+            .split('.')
+            .all(|part| !part.is_empty() && part.len() < 6 && part.bytes().all(|b| b.is_ascii_digit()))
     {
         let message = format!("{} is not a version", version.shown());
         problems.push(rule(version, "spec.runtime.version", message, "write numbers and dots, like `3.11`"));
     }
     if let Some(image) = runtime.get("image")
-        && let Some(text) = image.text()
-        && !(text.split_once('/').is_some_and(|(host, _)| host.contains(['.', ':']) || host == "localhost")
-            && !text.contains(char::is_whitespace))
+        && image.text().is_some_and(|text| !is_qualified(text))
     {
         let message = format!("the image {} is not fully qualified", image.shown());
-        problems.push(rule(image, "spec.runtime.image", message, "write the registry too, like `ghcr.io/acme/agent:1.2`"));
+        let hint = "write the registry too, like `ghcr.io/acme/agent:1.2`";
+        problems.push(rule(image, "spec.runtime.image", message, hint));
     }
     if let Some(model) = runtime.get("model").filter(|model| model.text() == Some("")) {
-        problems.push(rule(model, "spec.runtime.model", "the model is empty", "name an alias of the node's configuration"));
+        problems.push(rule(
+            model,
+            "spec.runtime.model",
+            "the model is empty",
+            "name an alias of the node's configuration",
+        ));
     }
+}
+
+/// Whether an image names its registry.
+fn is_qualified(image: &str) -> bool {
+    let registry = image.split_once('/').map(|(registry, _)| registry);
+    let named = registry.is_some_and(|registry| registry.contains(['.', ':']) || registry == "localhost");
+    named && !image.contains(char::is_whitespace)
 }
 
 /// Whether a path is absolute and has no `.`, `..`, empty part or trailing slash.
 pub(super) fn is_normal(path: &str) -> bool {
     path == "/"
-        || path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(|part| !matches!(part, "" | "." | "..")))
+        || path
+            .strip_prefix('/')
+            .is_some_and(|rest| rest.split('/').all(|part| !matches!(part, "" | "." | "..")))
 }
 
 pub(super) fn path_pattern(item: &Node, path: &str, problems: &mut Vec<Problem>) {
@@ -78,7 +98,12 @@ pub(super) fn path_pattern(item: &Node, path: &str, problems: &mut Vec<Problem>)
         problems.push(rule(item, path, message, "begin with `/` and leave out `.`, `..` and `//`"));
     } else if let Err(error) = globset::GlobBuilder::new(text).literal_separator(true).build() {
         let message = format!("{} is not a glob: {}", item.shown(), error.kind());
-        problems.push(rule(item, path, message, "write `*`, `**`, `?`, `[abc]` or `{a,b}`; a plain path means all below it"));
+        problems.push(rule(
+            item,
+            path,
+            message,
+            "write `*`, `**`, `?`, `[abc]` or `{a,b}`; a plain path means all below it",
+        ));
     }
 }
 
@@ -93,7 +118,12 @@ fn paths(spec: &Node, problems: &mut Vec<Problem>) {
     let written = files.and_then(|files| files.get("write")).filter(|write| !write.items().is_empty());
     if let (Some(write), Some("true")) = (written, spec.text_at("security.filesystem.read_only")) {
         let hint = "remove `write` or `read_only`";
-        problems.push(rule(write, "spec.security.filesystem.write", "`write` and `read_only: true` contradict each other", hint));
+        problems.push(rule(
+            write,
+            "spec.security.filesystem.write",
+            "`write` and `read_only: true` contradict each other",
+            hint,
+        ));
     }
 }
 
@@ -117,17 +147,36 @@ fn volumes(spec: &Node, problems: &mut Vec<Problem>) {
     }
 }
 
-fn mount_path<'t>(mount: &'t Node, path: &str, mounts: &mut HashMap<&'t str, usize>, problems: &mut Vec<Problem>) {
+fn mount_path<'t>(
+    mount: &'t Node,
+    path: &str,
+    mounts: &mut HashMap<&'t str, usize>,
+    problems: &mut Vec<Problem>,
+) {
     const OWN: [&str; 9] = ["/proc", "/sys", "/dev", "/usr", "/bin", "/lib", "/etc", "/run", "/tmp"];
     let Some(text) = mount.text() else { return };
-    let within = |outer: &str, inner: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let within = |outer: &str, inner: &str| {
+        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
     if !is_normal(text) || text == "/" {
         let message = format!("the mount path {} is not absolute and normalised", mount.shown());
-        problems.push(rule(mount, path, message, "write a path like `/workspace`, without `.`, `..`, `//` and trailing `/`"));
+        problems.push(rule(
+            mount,
+            path,
+            message,
+            "write a path like `/workspace`, without `.`, `..`, `//` and trailing `/`",
+        ));
     } else if OWN.iter().any(|own| within(own, text)) {
         let message = format!("the mount path {} belongs to the sandbox itself", mount.shown());
-        problems.push(rule(mount, path, message, "mount it below `/workspace` or another directory of its own"));
-    } else if let Some((other, line)) = mounts.iter().find(|(other, _)| within(other, text) || within(text, other)) {
+        problems.push(rule(
+            mount,
+            path,
+            message,
+            "mount it below `/workspace` or another directory of its own",
+        ));
+    } else if let Some((other, line)) =
+        mounts.iter().find(|(other, _)| within(other, text) || within(text, other))
+    {
         let message = format!("the mount path {} overlaps {} of line {line}", mount.shown(), quoted(other));
         problems.push(rule(mount, path, message, "give each volume a directory of its own"));
     }
@@ -138,17 +187,28 @@ fn storage(volume: &Node, path: &str, problems: &mut Vec<Problem>) {
     let persistent = volume.text_at("storage_class") == Some("persistent");
     if let (true, Some(ttl)) = (persistent, volume.get("ttl_hours")) {
         let hint = "remove it, or write `storage_class: ephemeral`";
-        problems.push(rule(ttl, &format!("{path}.ttl_hours"), "a persistent volume has no `ttl_hours`", hint));
+        problems.push(rule(
+            ttl,
+            &format!("{path}.ttl_hours"),
+            "a persistent volume has no `ttl_hours`",
+            hint,
+        ));
     }
     if let (false, Some(source)) = (persistent, volume.get("source")) {
         let hint = "write `storage_class: persistent`, or remove `source`";
-        problems.push(rule(source, &format!("{path}.source"), "only a persistent volume has a `source`", hint));
+        problems.push(rule(
+            source,
+            &format!("{path}.source"),
+            "only a persistent volume has a `source`",
+            hint,
+        ));
     }
     if volume.text_at("type") == Some("hostPath") {
         let host = volume.at("config.path");
         if !host.and_then(Node::text).is_some_and(is_normal) {
             let message = "a `hostPath` volume needs `config.path`, absolute and normalised";
-            let hint = "write the directory of the host; it must lie below one of the node's `storage.host_paths`";
+            let hint =
+                "write the directory of the host; it must lie below one of the node's `storage.host_paths`";
             problems.push(rule(host.unwrap_or(volume), &format!("{path}.config.path"), message, hint));
         }
     }
@@ -180,11 +240,17 @@ fn names_once(spec: &Node, problems: &mut Vec<Problem>) {
         let path = format!("spec.tools[{index}]");
         once(&mut seen, name, &path, "tool", problems);
         let formed = |text: &str| {
-            !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/'))
+            !text.is_empty()
+                && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/'))
         };
         if name.text().is_some_and(|text| !formed(text)) {
             let message = format!("{} is not the name of a tool", name.shown());
-            problems.push(rule(name, &path, message, "write a name like `fs.read`; patterns belong into a security context"));
+            problems.push(rule(
+                name,
+                &path,
+                message,
+                "write a name like `fs.read`; patterns belong into a security context",
+            ));
         }
     }
     let mut skills = HashMap::new();
@@ -202,14 +268,22 @@ fn environment(spec: &Node, problems: &mut Vec<Problem>) {
             && !name.is_empty();
         if !formed {
             let message = format!("{} is not the name of an environment variable", quoted(name));
-            problems.push(rule(key, &path, message, "use letters, digits and `_`, not starting with a digit"));
+            problems.push(rule(
+                key,
+                &path,
+                message,
+                "use letters, digits and `_`, not starting with a digit",
+            ));
         }
         if name.starts_with("AEGIS_") {
             let message = format!("the variable {} is set by AEGIS itself", quoted(name));
             problems.push(rule(key, &path, message, "choose a name that does not begin with `AEGIS_`"));
         }
         if value.text().is_some_and(|text| text.starts_with("secret:")) {
-            let message = format!("{} would bring a secret into the sandbox, and secrets never enter one", value.shown());
+            let message = format!(
+                "{} would bring a secret into the sandbox, and secrets never enter one",
+                value.shown()
+            );
             let hint = "store it as the credential of a tool: the daemon uses it, the agent never sees it";
             problems.push(rule(value, &path, message, hint));
         }
@@ -223,7 +297,8 @@ fn schedule(spec: &Node, problems: &mut Vec<Problem>) {
         match (kind == field, schedule.get(field)) {
             (true, None) => {
                 let message = format!("`type: {field}` needs the field `{field}`");
-                let hint = if field == "cron" { "write `cron: \"0 * * * *\"`" } else { "write `interval: 1h`" };
+                let hint =
+                    if field == "cron" { "write `cron: \"0 * * * *\"`" } else { "write `interval: 1h`" };
                 problems.push(rule(schedule, "spec.schedule", message, hint));
             }
             (false, Some(node)) if matches!(kind, "cron" | "interval" | "manual") => {
@@ -246,8 +321,8 @@ fn schedule(spec: &Node, problems: &mut Vec<Problem>) {
 fn is_cron(text: &str) -> bool {
     const RANGES: [(u32, u32); 5] = [(0, 59), (0, 23), (1, 31), (1, 12), (0, 7)];
     const NAMES: [&str; 19] = [
-        "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec", "sun", "mon", "tue", "wed",
-        "thu", "fri", "sat",
+        "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec", "sun", "mon",
+        "tue", "wed", "thu", "fri", "sat",
     ];
     let fields: Vec<&str> = text.split_ascii_whitespace().collect();
     let bound = |part: &str, (least, most): (u32, u32)| {
@@ -260,7 +335,9 @@ fn is_cron(text: &str) -> bool {
         text.split(',').all(|part| {
             let (span, step) = part.split_once('/').map_or((part, None), |(span, step)| (span, Some(step)));
             let stepped = step.is_none_or(|step| step.parse::<u32>().is_ok_and(|step| step > 0));
-            stepped && (span == "*" || span.split('-').count() <= 2 && span.split('-').all(|part| bound(part, range)))
+            stepped
+                && (span == "*"
+                    || span.split('-').count() <= 2 && span.split('-').all(|part| bound(part, range)))
         })
     };
     fields.len() == RANGES.len() && fields.iter().zip(RANGES).all(|(text, range)| field(text, range))
@@ -271,7 +348,9 @@ fn network(spec: &Node, problems: &mut Vec<Problem>) {
     let mode = network.text_at("mode").unwrap_or("none");
     for (list, wanted) in [("allowlist", "allow"), ("denylist", "deny")] {
         let filled = network.get(list).filter(|node| !node.items().is_empty());
-        if let Some(node) = filled.filter(|_| mode != wanted && nearest(mode, ["none", "allow", "deny"]) == Some(mode)) {
+        if let Some(node) =
+            filled.filter(|_| mode != wanted && nearest(mode, ["none", "allow", "deny"]) == Some(mode))
+        {
             let message = format!("`{list}` does not go with `mode: {mode}`");
             let path = format!("spec.security.network.{list}");
             problems.push(rule(node, &path, message, format!("write `mode: {wanted}`, or remove the list")));

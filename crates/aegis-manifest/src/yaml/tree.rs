@@ -110,7 +110,11 @@ impl Node {
 }
 
 /// Reads the one document of a text. Problems that do not end the reading go to `problems`.
-pub(super) fn read(text: &str, variables: &Variables<'_>, problems: &mut Vec<Problem>) -> Result<Node, Problem> {
+pub(super) fn read(
+    text: &str,
+    variables: &Variables<'_>,
+    problems: &mut Vec<Problem>,
+) -> Result<Node, Problem> {
     let start = Node { line: 1, column: 1, kind: Kind::List(Vec::new()) };
     if text.len() > DOCUMENT_BYTES_MAX {
         let message = format!("the document has {} bytes, more than {DOCUMENT_BYTES_MAX}", text.len());
@@ -180,7 +184,8 @@ impl<'input, I: serde_saphyr::granit_parser::BorrowedInput<'input>> Reader<'inpu
                 Event::StreamStart | Event::DocumentStart(..) | Event::DocumentEnd => {}
                 event if document.is_none() => document = Some(self.node(event, span, 1)?.0),
                 _ => {
-                    let problem = place(span).problem(ProblemCode::Syntax, "", "the file holds a second document");
+                    let problem =
+                        place(span).problem(ProblemCode::Syntax, "", "the file holds a second document");
                     return Err(problem.hint("write one document a file"));
                 }
             }
@@ -226,14 +231,19 @@ impl<'input, I: serde_saphyr::granit_parser::BorrowedInput<'input>> Reader<'inpu
 
     fn alias(&mut self, target: usize, span: Span, depth: usize) -> Result<Built, Problem> {
         let Some(anchored) = self.anchors.get(&target) else {
-            return Err(place(span).problem(ProblemCode::Syntax, "", "this alias stands within its own anchor"));
+            return Err(place(span).problem(
+                ProblemCode::Syntax,
+                "",
+                "this alias stands within its own anchor",
+            ));
         };
         self.nodes += anchored.nodes;
         let height = anchored.height;
         self.within_limits(span, depth + height)?;
-        self.anchors.get(&target).map(|anchored| (anchored.node.clone(), height)).ok_or_else(|| {
-            place(span).problem(ProblemCode::Syntax, "", "this alias names no anchor")
-        })
+        self.anchors
+            .get(&target)
+            .map(|anchored| (anchored.node.clone(), height))
+            .ok_or_else(|| place(span).problem(ProblemCode::Syntax, "", "this alias names no anchor"))
     }
 
     fn list(&mut self, depth: usize) -> Result<(Kind, usize), Problem> {
@@ -267,7 +277,8 @@ impl<'input, I: serde_saphyr::granit_parser::BorrowedInput<'input>> Reader<'inpu
                 None => self.problems.push(key.problem(ProblemCode::Syntax, "", "a key must be a text")),
                 Some(name) => match places.insert(name.to_owned(), key.line) {
                     Some(first) => {
-                        let message = format!("the key {} is given twice; first in line {first}", quoted(name));
+                        let message =
+                            format!("the key {} is given twice; first in line {first}", quoted(name));
                         let problem = key.problem(ProblemCode::DuplicateKey, "", message);
                         self.problems.push(problem.hint("keep one of them"));
                     }
@@ -305,7 +316,17 @@ fn syntax(error: &ScanError) -> Problem {
     let info = error.info();
     let code = if info.contains("limit") { ProblemCode::Limit } else { ProblemCode::Syntax };
     let problem = place.problem(code, "", format!("this is not YAML: {info}"));
-    if info.contains("tab") { problem.hint("indent with spaces, not tabs") } else { problem }
+    let hint = [
+        ("tab", "indent with spaces, not tabs"),
+        ("quoted", "close the quote, and indent its lines deeper than its key"),
+        ("bracket", "close every bracket that is opened"),
+        ("anchor", "an alias `*name` needs an anchor `&name` before it; quote a text that begins with `*`"),
+        ("mapping values", "quote a text that holds `: `"),
+    ];
+    match hint.into_iter().find(|(word, _)| info.contains(word)) {
+        Some((_, hint)) => problem.hint(hint),
+        None => problem,
+    }
 }
 
 /// The text with `${NAME}` and `${NAME:-default}` replaced, `$${` standing for `${`; `None` if there is nothing to

@@ -24,7 +24,12 @@ pub(super) fn check(spec: &Node, problems: &mut Vec<Problem>) {
         && let Some(schema) = output.get("schema")
     {
         let hint = "write `format: json`, or remove the schema";
-        problems.push(rule(schema, &format!("{path}.output.schema"), "`schema` does not go with `format: text`", hint));
+        problems.push(rule(
+            schema,
+            &format!("{path}.output.schema"),
+            "`schema` does not go with `format: text`",
+            hint,
+        ));
     }
 }
 
@@ -35,7 +40,12 @@ fn one_judge(validator: &Node, path: &str, problems: &mut Vec<Problem>) {
     match (validator.get("model"), validator.get("judge_agent")) {
         (None, None) => {
             let hint = "add `model:` with an alias, or `judge_agent:` with the name of an agent";
-            problems.push(rule(validator, path, "nobody judges: neither `model` nor `judge_agent` is given", hint));
+            problems.push(rule(
+                validator,
+                path,
+                "nobody judges: neither `model` nor `judge_agent` is given",
+                hint,
+            ));
         }
         (Some(_), Some(agent)) => {
             let path = format!("{path}.judge_agent");
@@ -59,7 +69,12 @@ fn judges(validator: &Node, path: &str, problems: &mut Vec<Problem>) {
             && !(number > 0.0 && number <= 1e6)
         {
             let message = format!("the weight {} is out of range", weight.shown());
-            problems.push(rule(weight, &format!("{path}.weight"), message, "write a number above 0, at most 1000000"));
+            problems.push(rule(
+                weight,
+                &format!("{path}.weight"),
+                message,
+                "write a number above 0, at most 1000000",
+            ));
         }
     }
 }

@@ -39,7 +39,8 @@ fn bombs_are_refused_fast() {
 
 #[test]
 fn what_is_shown_cannot_act_on_a_terminal() {
-    let shown = parse_agent("kind: \"\u{1b}[31mAgent\u{202e}\"\nx\u{1b}y: 1\n", "x\u{1b}").unwrap_err().render();
+    let shown =
+        parse_agent("kind: \"\u{1b}[31mAgent\u{202e}\"\nx\u{1b}y: 1\n", "x\u{1b}").unwrap_err().render();
     assert!(!shown.contains('\u{1b}') && !shown.contains('\u{202e}'), "{shown:?}");
 }
 
@@ -54,11 +55,38 @@ fn variables_are_replaced_in_configuration_only_and_never_shown() {
 
 fn yaml_like() -> impl Strategy<Value = String> {
     let word = prop_oneof![
-        Just("apiVersion: 100monkeys.ai/v1\n"), Just("kind: Agent\n"), Just("metadata:\n"), Just("spec:\n"),
-        Just("  runtime:\n"), Just("    language: python\n"), Just("  volumes:\n"), Just("  - "), Just("name: a\n"),
-        Just("  execution: {validation: "), Just("[{type: regex, pattern: '('}]"), Just("}\n"), Just("{"), Just("["),
-        Just("]"), Just(": "), Just("&a "), Just("*a "), Just("!!str "), Just("? "), Just("|\n"), Just("'"), Just("\""),
-        Just("\t"), Just("\n"), Just("- "), Just("---\n"), Just("..."), Just("#"), Just("<<: "), Just("~"), Just("é\u{fffd}"),
+        Just("apiVersion: 100monkeys.ai/v1\n"),
+        Just("kind: Agent\n"),
+        Just("metadata:\n"),
+        Just("spec:\n"),
+        Just("  runtime:\n"),
+        Just("    language: python\n"),
+        Just("  volumes:\n"),
+        Just("  - "),
+        Just("name: a\n"),
+        Just("  execution: {validation: "),
+        Just("[{type: regex, pattern: '('}]"),
+        Just("}\n"),
+        Just("{"),
+        Just("["),
+        Just("]"),
+        Just(": "),
+        Just("&a "),
+        Just("*a "),
+        Just("!!str "),
+        Just("? "),
+        Just("|\n"),
+        Just("'"),
+        Just("\""),
+        Just("\t"),
+        Just("\n"),
+        Just("- "),
+        Just("---\n"),
+        Just("..."),
+        Just("#"),
+        Just("<<: "),
+        Just("~"),
+        Just("é\u{fffd}"),
     ];
     prop::collection::vec(word, 0..25).prop_map(|words| words.concat())
 }

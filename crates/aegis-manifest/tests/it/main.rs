@@ -1,6 +1,10 @@
 //! Manifests as users write them.
 
+#[cfg(test)]
 mod hostile;
+#[cfg(test)]
 mod malformed;
+#[cfg(test)]
 mod templates;
+#[cfg(test)]
 mod valid;

@@ -31,7 +31,7 @@ fn the_documented_example_is_read_unchanged() {
     assert!(spec.security.resources.explicit());
     assert_eq!(spec.volumes[0].mount_path, "/workspace");
     assert_eq!(spec.volumes[0].access_mode, AccessMode::ReadWrite);
-    assert_eq!(parsed.position("spec.volumes[0].name"), Some((45, 13)));
+    assert_eq!(parsed.position("spec.volumes[0].name"), Some((49, 13)));
 
     let facts = NodeFacts { interpreters: vec![("python".into(), "3.11.2".into())], ..NodeFacts::default() };
     let missing: Vec<String> = parsed.document.unenforced(&facts).into_iter().map(|u| u.path).collect();
@@ -58,7 +58,13 @@ fn defaults_are_the_contracts() {
     assert_eq!(spec.security.resources.pids_max(), 256);
     assert!(!spec.security.resources.explicit() && spec.security.network.is_none());
     assert!(spec.tools.is_empty() && spec.execution.validation.is_empty());
-    assert_eq!(agent("  runtime: {language: python}\n  execution: {mode: one-shot}\n").spec.execution.iterations_max(), 1);
+    assert_eq!(
+        agent("  runtime: {language: python}\n  execution: {mode: one-shot}\n")
+            .spec
+            .execution
+            .iterations_max(),
+        1
+    );
     assert!(agent("  runtime: {language: python, version: 3.10}\n").spec.runtime.version.unwrap() == "3.10");
 }
 
@@ -125,7 +131,8 @@ fn what_a_node_cannot_enforce_is_named_with_a_remedy() {
 #[test]
 fn a_node_configuration_is_read() {
     let set = |name: &str| (name == "PORT").then(|| "9000".to_owned());
-    let config = parse_node_config(include_str!("node.yaml"), "node.yaml", &set).unwrap_or_else(|e| panic!("{e}"));
+    let config =
+        parse_node_config(include_str!("node.yaml"), "node.yaml", &set).unwrap_or_else(|e| panic!("{e}"));
     let spec = &config.document.spec;
     assert_eq!(spec.network.port, 9000);
     assert_eq!(spec.llm_providers[0].api_key, Some(Reference::Env("OPENAI_API_KEY".into())));
@@ -156,7 +163,10 @@ fn fields_are_explained_from_the_types() {
     let names: Vec<&str> = network.fields.iter().map(|field| field.name.as_str()).collect();
     assert_eq!(names, ["allowlist", "denylist", "mode"]);
     let shown = network.to_string();
-    assert!(shown.contains("mode: one of `none`, `allow` or `deny`") || shown.contains("mode: `none`"), "{shown}");
+    assert!(
+        shown.contains("mode: one of `none`, `allow` or `deny`") || shown.contains("mode: `none`"),
+        "{shown}"
+    );
     let iterations = explain("agent.spec.execution.max_iterations").unwrap();
     assert_eq!((iterations.default, iterations.required), (Some(Value::from(10)), false));
     assert_eq!(explain("agent.spec.security.resources.memory").unwrap().default, Some(Value::from("512Mi")));
@@ -169,12 +179,17 @@ fn fields_are_explained_from_the_types() {
 fn every_field_is_described() {
     fn walk(value: &Value, path: &str, missing: &mut Vec<String>) {
         for (name, field) in value.get("properties").and_then(Value::as_object).into_iter().flatten() {
-            if field.get("description").is_none() && field.get("const").is_none() && field.get("$ref").is_none() {
+            if field.get("description").is_none()
+                && field.get("const").is_none()
+                && field.get("$ref").is_none()
+            {
                 missing.push(format!("{path}.{name}"));
             }
         }
         match value {
-            Value::Object(map) => map.iter().for_each(|(name, value)| walk(value, &format!("{path}.{name}"), missing)),
+            Value::Object(map) => {
+                map.iter().for_each(|(name, value)| walk(value, &format!("{path}.{name}"), missing))
+            }
             Value::Array(list) => list.iter().for_each(|value| walk(value, path, missing)),
             _ => {}
         }

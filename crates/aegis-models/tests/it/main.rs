@@ -1,15 +1,16 @@
 //! The router against a real server that answers by a script.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::print_stderr,
-    reason = "what stands around the tests may fail them, and says when a test is skipped"
-)]
 
+#[cfg(test)]
 mod conformance;
+#[cfg(test)]
 mod misbehaviour;
+#[cfg(test)]
 mod process;
+#[cfg(test)]
 mod replay;
+#[cfg(test)]
 mod retry;
+#[cfg(test)]
 mod setup;
+#[cfg(test)]
 mod wire;

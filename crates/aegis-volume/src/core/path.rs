@@ -74,7 +74,7 @@ impl VolumePath {
     }
 
     /// The text to open relative to the root's descriptor.
-    pub(crate) fn from_root(&self) -> &str {
+    pub(crate) fn to_open(&self) -> &str {
         if self.is_root() { "." } else { &self.0 }
     }
 

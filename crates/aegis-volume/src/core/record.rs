@@ -48,10 +48,13 @@ impl Operation {
 #[derive(Debug, Default)]
 pub(crate) struct Recorder(Mutex<Inner>);
 
+/// First byte, and the one after the last.
+type Span = (u64, u64);
+
 #[derive(Debug, Default)]
 struct Inner {
     totals: FileRecords,
-    ranges: BTreeMap<(Arc<str>, Operation), Vec<(u64, u64)>>,
+    ranges: BTreeMap<(Arc<str>, Operation), Vec<Span>>,
     range_count: usize,
 }
 

@@ -213,7 +213,7 @@ impl Store {
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(mode & PERMISSION_BITS);
         for _ in 0..RESOLVE_TRIES {
-            match rustix::fs::openat2(&self.root, path.from_root(), flags, mode, RESOLVE) {
+            match rustix::fs::openat2(&self.root, path.to_open(), flags, mode, RESOLVE) {
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 other => return Ok(other?),
             }

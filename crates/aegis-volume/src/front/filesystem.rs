@@ -3,11 +3,8 @@
 use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use aegis_kernel::port::FileKind;
 use fuser::{
     AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation,
     INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
@@ -16,10 +13,9 @@ use fuser::{
 };
 use rustix::fs::OFlags;
 
-use super::attributes::{access_mode, file_type, reported, stamp};
-use super::handles::State;
-use super::nodes::ROOT;
-use crate::core::{Attributes, Fault, Mode, NewAttributes, OpenFile, Rename, View, VolumePath, lock};
+use super::attributes::{access_mode, nothing, reported, stamp};
+use super::served::{Served, errno};
+use crate::core::{Fault, INODE_CHARGE, Mode, NewAttributes, VolumePath, lock};
 
 /// How long the kernel may use names and attributes without asking. Changes from elsewhere are told to it at once.
 const TIME_TO_LIVE: Duration = Duration::from_secs(1);
@@ -29,181 +25,9 @@ const WRITE_BYTES_MAX: u32 = 1024 * 1024;
 const BLOCK_BYTES: u32 = 4096;
 /// Longest name of an entry.
 const NAME_BYTES_MAX: u32 = 255;
-/// In a listing: an entry whose number the kernel does not know yet.
-const UNKNOWN_NODE: u64 = u32::MAX as u64;
 /// Type bits of a mode, and those of a regular file (inode(7)).
 const TYPE_BITS: u32 = 0o170_000;
 const REGULAR: u32 = 0o100_000;
-
-/// One mounted view.
-pub(super) struct Served {
-    pub(super) view: View,
-    pub(super) state: Arc<State>,
-    /// Owner and group of everything.
-    pub(super) uid: u32,
-}
-
-fn errno(fault: Fault) -> Errno {
-    Errno::from_i32(fault.errno().raw_os_error())
-}
-
-impl Served {
-    fn path(&self, node: INodeNo) -> Result<VolumePath, Fault> {
-        if self.state.closed.load(Ordering::Acquire) {
-            return Err(Fault::Closed);
-        }
-        // Stale, not missing: the kernel then looks the name up again by itself.
-        lock(&self.state.nodes).path(node.0).ok_or(Fault::Os(rustix::io::Errno::STALE))
-    }
-
-    fn child<'a>(&self, parent: INodeNo, name: &'a OsStr) -> Result<(VolumePath, &'a str), Fault> {
-        let name = name.to_str().ok_or(Fault::Os(rustix::io::Errno::ILSEQ))?;
-        let path = self.path(parent)?.join(name).map_err(|_| Fault::Os(rustix::io::Errno::NAMETOOLONG))?;
-        Ok((path, name))
-    }
-
-    fn file(&self, handle: FileHandle) -> Result<Arc<OpenFile>, Fault> {
-        if self.state.closed.load(Ordering::Acquire) {
-            return Err(Fault::Closed);
-        }
-        self.state.file(handle.0).ok_or(Fault::Os(rustix::io::Errno::BADF))
-    }
-
-    fn enter(&self, parent: INodeNo, name: &str, attributes: &Attributes) -> fuser::FileAttr {
-        let number = lock(&self.state.nodes).looked_up(parent.0, name, attributes.inode);
-        reported(number, attributes, self.uid)
-    }
-
-    /// Attributes by handle, by path, or, where the name is gone, by any open handle.
-    fn attributes(&self, node: INodeNo, handle: Option<FileHandle>) -> Result<Attributes, Fault> {
-        if let Some(handle) = handle {
-            return self.file(handle)?.attributes();
-        }
-        match self.path(node) {
-            Ok(path) => self.view.attributes(&path),
-            Err(Fault::Closed) => Err(Fault::Closed),
-            Err(fault) => self.state.file_of(node.0).ok_or(fault)?.attributes(),
-        }
-    }
-
-    fn change(
-        &self,
-        node: INodeNo,
-        handle: Option<FileHandle>,
-        size: Option<u64>,
-        new: &NewAttributes,
-    ) -> Result<(), Fault> {
-        let path = self.path(node);
-        let open = match handle {
-            Some(handle) => Some(self.file(handle)?),
-            None if path.is_err() => self.state.file_of(node.0),
-            None => None,
-        };
-        match (size, &open) {
-            (None, _) => {}
-            (Some(size), Some(file)) => self.view.truncate(file, size)?,
-            (Some(size), None) => self.view.truncate(&self.view.open(&path.clone()?, Mode::Write)?, size)?,
-        }
-        if new.mode.is_none() && new.accessed.is_none() && new.modified.is_none() {
-            return Ok(());
-        }
-        match (path, open) {
-            (Ok(path), _) => self.view.set_attributes(&path, new),
-            (Err(_), Some(file)) => self.view.set_open_attributes(&file, new),
-            (Err(fault), None) => Err(fault),
-        }
-    }
-
-    fn make(
-        &self,
-        parent: INodeNo,
-        name: &OsStr,
-        make: impl FnOnce(&VolumePath) -> Result<(), Fault>,
-    ) -> Result<fuser::FileAttr, Fault> {
-        let (path, name) = self.child(parent, name)?;
-        make(&path)?;
-        Ok(self.enter(parent, name, &self.view.store.attributes(&path)?))
-    }
-
-    fn make_and_open(
-        &self,
-        parent: INodeNo,
-        name: &OsStr,
-        permissions: u32,
-        flags: OFlags,
-    ) -> Result<(fuser::FileAttr, u64), Fault> {
-        let (path, name) = self.child(parent, name)?;
-        let mode = access_mode(OpenFlags(flags.bits().cast_signed()));
-        let (file, made) = self.view.create(&path, permissions, flags.contains(OFlags::EXCL), mode)?;
-        if !made && flags.contains(OFlags::TRUNC) {
-            self.view.truncate(&file, 0)?;
-        }
-        let entry = self.enter(parent, name, &file.attributes()?);
-        let handle = self.state.add_file(entry.ino.0, file);
-        Ok((entry, handle))
-    }
-
-    fn remove(&self, parent: INodeNo, name: &OsStr, directory: bool) -> Result<(), Fault> {
-        let (path, name) = self.child(parent, name)?;
-        self.view.remove(&path, directory)?;
-        lock(&self.state.nodes).detach(parent.0, name);
-        Ok(())
-    }
-
-    fn list(
-        &self,
-        node: INodeNo,
-        handle: FileHandle,
-        offset: u64,
-        reply: &mut ReplyDirectory,
-    ) -> Result<(), Fault> {
-        let listing = self.state.listing(handle.0).ok_or(Fault::Os(rustix::io::Errno::BADF))?;
-        let dots = [(".", FileKind::Directory), ("..", FileKind::Directory)];
-        let all = dots.into_iter().chain(listing.iter().map(|(name, kind)| (name.as_str(), *kind)));
-        for (at, (name, kind)) in (1..).zip(all).skip(usize::try_from(offset).unwrap_or(usize::MAX)) {
-            let number = match name {
-                "." => node.0,
-                ".." => ROOT,
-                _ => lock(&self.state.nodes).child(node.0, name).unwrap_or(UNKNOWN_NODE),
-            };
-            if reply.add(INodeNo(number), at, file_type(kind), name) {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn rename_entry(
-        &self,
-        from: (INodeNo, &OsStr),
-        to: (INodeNo, &OsStr),
-        flags: RenameFlags,
-    ) -> Result<(), Fault> {
-        let how = match flags {
-            RenameFlags::RENAME_NOREPLACE => Rename::NoReplace,
-            RenameFlags::RENAME_EXCHANGE => Rename::Exchange,
-            none if none.is_empty() => Rename::Replace,
-            _ => return Err(Fault::Os(rustix::io::Errno::INVAL)),
-        };
-        let (from_path, from_name) = self.child(from.0, from.1)?;
-        let (to_path, to_name) = self.child(to.0, to.1)?;
-        self.view.rename(&from_path, &to_path, how)?;
-        let (from, to) = ((from.0.0, from_name), (to.0.0, to_name));
-        let mut nodes = lock(&self.state.nodes);
-        if how == Rename::Exchange {
-            nodes.exchanged(from, to)
-        } else {
-            nodes.moved(from, to)
-        }
-        Ok(())
-    }
-
-    fn refuse(&self, parent: INodeNo, name: &OsStr, fault: Fault) -> Errno {
-        errno(
-            self.child(parent, name).map_or_else(|other| other, |(path, _)| self.view.refused(&path, fault)),
-        )
-    }
-}
 
 impl Filesystem for Served {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
@@ -224,7 +48,7 @@ impl Filesystem for Served {
             Ok(attr) => reply.entry(&TIME_TO_LIVE, &attr, Generation(0)),
             // Number 0 lets the kernel remember that nothing is there.
             Err(Fault::Os(rustix::io::Errno::NOENT)) => {
-                reply.entry(&TIME_TO_LIVE, &super::attributes::nothing(), Generation(0));
+                reply.entry(&TIME_TO_LIVE, &nothing(), Generation(0));
             }
             Err(fault) => reply.error(errno(fault)),
         }
@@ -468,12 +292,12 @@ impl Filesystem for Served {
         let (used, limit) = self.view.usage();
         let free = limit.saturating_sub(used);
         let block = u64::from(BLOCK_BYTES);
-        let free_files = free / crate::core::INODE_CHARGE;
+        let free_files = free / INODE_CHARGE;
         reply.statfs(
             limit / block,
             free / block,
             free / block,
-            limit / crate::core::INODE_CHARGE,
+            limit / INODE_CHARGE,
             free_files,
             BLOCK_BYTES,
             NAME_BYTES_MAX,

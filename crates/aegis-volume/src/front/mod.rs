@@ -6,6 +6,7 @@ mod handles;
 pub(crate) mod leftovers;
 mod nodes;
 mod notice;
+mod served;
 pub(crate) mod support;
 
 use std::collections::HashSet;
@@ -23,9 +24,9 @@ use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 use sha2::Digest;
 
 use crate::core::{View, Watcher, lock};
-use filesystem::Served;
 use handles::State;
 use notice::Notices;
+use served::Served;
 
 /// Threads that answer the kernel: at least two, so that one slow request does not hold up all.
 const THREADS: usize = 2;

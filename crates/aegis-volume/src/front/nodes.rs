@@ -66,10 +66,10 @@ impl Nodes {
     pub(super) fn forget(&mut self, number: u64, count: u64) {
         let Some(node) = self.nodes.get_mut(&number) else { return };
         node.lookups = node.lookups.saturating_sub(count);
-        if node.lookups == 0 {
-            if let Some(node) = self.nodes.remove(&number).filter(|node| node.attached) {
-                self.unname(node.parent, &node.name);
-            }
+        if node.lookups == 0
+            && let Some(node) = self.nodes.remove(&number).filter(|node| node.attached)
+        {
+            self.unname(node.parent, &node.name);
         }
     }
 

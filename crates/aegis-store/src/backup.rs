@@ -1,0 +1,71 @@
+//! Backup while running: a consistent copy of the journal; keys only when asked for, in a file of their own.
+
+use std::path::Path;
+
+use aegis_kernel::port::JournalError;
+
+use crate::folder::{Folder, write_new};
+use crate::store::Store;
+use crate::writer::store_error;
+
+impl Store {
+    /// Copies the journal, its archive and its signed heads to a new or empty folder, mode 0700. Keys are not in it:
+    /// without them the copy verifies, but its blobs stay sealed. Opening it in place of the original needs
+    /// `accept_restored`.
+    ///
+    /// # Errors
+    /// If the folder holds a journal already or cannot be written.
+    pub async fn backup(&self, to: &Path) -> Result<(), JournalError> {
+        self.checkpoint().await?;
+        let target = Folder::prepare(to).map_err(store_error)?;
+        if target.journal().exists() {
+            return Err(store_error(format!(
+                "`{}` holds a journal already; give an empty folder",
+                to.display()
+            )));
+        }
+        // Segments first: one that is archived meanwhile is then still in the database copy.
+        copy_files(&self.folder.archive(), &target.archive()).map_err(store_error)?;
+        let path = target.journal();
+        let path = path.to_str().ok_or_else(|| store_error("the folder's path is not UTF-8"))?;
+        // VACUUM INTO writes another file; the reader's own database stays as it is.
+        let mut connection = self.readers.acquire().await.map_err(store_error)?;
+        sqlx::query("PRAGMA query_only = OFF").execute(&mut *connection).await.map_err(store_error)?;
+        let copied = sqlx::query("VACUUM INTO ?1").bind(path.to_owned()).execute(&mut *connection).await;
+        sqlx::query("PRAGMA query_only = ON").execute(&mut *connection).await.map_err(store_error)?;
+        copied.map_err(store_error)?;
+        copy_files(&self.folder.archive(), &target.archive()).map_err(store_error)?;
+        let heads = std::fs::read(self.folder.checkpoints()).map_err(store_error)?;
+        write_new(&target.checkpoints(), &heads).map_err(store_error)
+    }
+
+    /// Copies the data keys to `keys` and the node key that opens them to `node_key`. Keep both apart from backups of
+    /// the journal, and from each other.
+    ///
+    /// # Errors
+    /// If either file exists or cannot be written.
+    pub async fn backup_keys(&self, keys: &Path, node_key: &Path) -> Result<(), JournalError> {
+        for path in [keys, node_key] {
+            if path.exists() {
+                return Err(store_error(format!("`{}` is there already", path.display())));
+            }
+        }
+        // Made first, so that the copy never is readable by others.
+        crate::folder::private_file(keys).map_err(store_error)?;
+        let path = keys.to_str().ok_or_else(|| store_error("the file's path is not UTF-8"))?;
+        self.keys.copy_to(path).await.map_err(store_error)?;
+        let key = zeroize::Zeroizing::new(std::fs::read(self.folder.node_key()).map_err(store_error)?);
+        write_new(node_key, &key).map_err(store_error)
+    }
+}
+
+fn copy_files(from: &Path, to: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.path().extension().is_some_and(|extension| extension == "jsonl") && !target.exists() {
+            write_new(&target, &std::fs::read(entry.path())?)?;
+        }
+    }
+    Ok(())
+}
