@@ -116,20 +116,9 @@ pub(super) async fn compare(
 fn compare_signed(signed: &Signed, found: &Found, report: &mut VerifyReport) -> bool {
     let Signed { checkpoint: Checkpoint { origin, size, root }, place } = signed;
     let epoch = found.epochs.iter().position(|(_, name)| name == origin);
-    let Some(epoch) = epoch else {
-        // The event that opened the epoch may itself be in the tail that was cut, or be the damaged one.
-        if *size > found.size {
-            report.found(Damage::TailCut { journal: found.size, signed: *size, place: *place });
-        } else if report.damage.is_empty() {
-            report.found(Damage::Checkpoint {
-                place: *place,
-                reason: format!("it is of the log `{origin}`, which no event here opened"),
-            });
-        }
-        return false;
-    };
     // What a former epoch signed beyond the place where the next one began was given up at a restore.
-    if found.epochs.get(epoch + 1).is_some_and(|(next, _)| size > next) {
+    let next_epoch = epoch.and_then(|epoch| found.epochs.get(epoch + 1));
+    if next_epoch.is_some_and(|(next, _)| size > next) {
         report.superseded += 1;
         return false;
     }
@@ -141,6 +130,11 @@ fn compare_signed(signed: &Signed, found: &Found, report: &mut VerifyReport) -> 
         Some(actual) if actual != root => {
             report.found(Damage::CheckpointDiffers { size: *size, place: *place });
             true
+        }
+        Some(_) if epoch.is_none() => {
+            let reason = format!("it is of the log `{origin}`, which no event here opened");
+            report.found(Damage::Checkpoint { place: *place, reason });
+            false
         }
         // Without a root, an earlier finding says what is missing.
         _ => false,
