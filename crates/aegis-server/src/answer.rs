@@ -14,24 +14,24 @@ const RETRY_AFTER_SECONDS: &str = "1";
 
 /// A refusal on its way to a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Refused(pub(crate) Problem);
+pub(crate) struct Refused(pub(crate) Box<Problem>);
 
 impl Refused {
     /// A refusal under a more exact HTTP status than its code's.
     pub(crate) fn with_status(diagnosis: Diagnosis, status: StatusCode) -> Self {
-        Self(Problem::from(diagnosis).with_status(status.as_u16()))
+        Self(Box::new(Problem::from(diagnosis).with_status(status.as_u16())))
     }
 }
 
 impl From<Diagnosis> for Refused {
     fn from(diagnosis: Diagnosis) -> Self {
-        Self(diagnosis.into())
+        Self(Box::new(diagnosis.into()))
     }
 }
 
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
-        Self(Problem::of(refusal.problems, refusal.rendered))
+        Self(Box::new(Problem::of(refusal.problems, refusal.rendered)))
     }
 }
 

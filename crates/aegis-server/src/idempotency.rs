@@ -153,7 +153,7 @@ fn replay(answer: Remembered) -> Answer {
         return Ok(json_with(status, &answer.body));
     }
     match serde_json::from_value::<Problem>(answer.body) {
-        Ok(problem) => Err(Refused(problem)),
+        Ok(problem) => Err(Refused(Box::new(problem))),
         Err(error) => {
             Err(Diagnosis::internal(format!("a remembered answer does not decode: {error}")).into())
         }

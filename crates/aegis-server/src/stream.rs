@@ -3,6 +3,7 @@
 //! A stream reads the journal by `seq`, never a broadcast, so a slow reader misses nothing; it is told everything
 //! again from `Last-Event-ID` on. Where one journal event gives two events, only the second has the id.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -181,18 +182,20 @@ impl Feed {
                 if foreign.contains(&execution) {
                     continue;
                 }
-                if !own.contains_key(&execution) {
-                    let record = self.app.journal().execution(execution).await?;
-                    if record.is_none_or(|record| record.agent != agent) {
-                        if foreign.len() >= FOREIGN_MAX {
-                            foreign.clear();
+                let follow = match own.entry(execution) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(unknown) => {
+                        let record = self.app.journal().execution(execution).await?;
+                        if record.is_none_or(|record| record.agent != agent) {
+                            if foreign.len() >= FOREIGN_MAX {
+                                foreign.clear();
+                            }
+                            foreign.insert(execution);
+                            continue;
                         }
-                        foreign.insert(execution);
-                        continue;
+                        unknown.insert(self.former(execution, event.seq).await?)
                     }
-                    own.insert(execution, self.former(execution, event.seq).await?);
-                }
-                let Some(follow) = own.get_mut(&execution) else { continue };
+                };
                 if self.tell(follow, event).await? {
                     own.remove(&execution);
                 }

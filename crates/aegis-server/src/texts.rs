@@ -1,6 +1,8 @@
 //! Texts behind references, read from the journal. What retention destroyed, or what does not open any more, is said
 //! in its place: a list must not fail for one blob.
 
+use std::collections::hash_map::Entry;
+
 use aegis_core::{BlobRef, StreamId};
 use aegis_kernel::port::{Journal, JournalError};
 
@@ -22,8 +24,8 @@ pub(crate) async fn text(journal: &dyn Journal, stream: StreamId, blob: &BlobRef
 pub(crate) async fn texts(journal: &dyn Journal, stream: StreamId, blobs: &[BlobRef]) -> Texts {
     let mut texts = Texts::new();
     for blob in blobs {
-        if !texts.contains_key(&blob.id) {
-            texts.insert(blob.id, text(journal, stream, blob).await);
+        if let Entry::Vacant(unread) = texts.entry(blob.id) {
+            unread.insert(text(journal, stream, blob).await);
         }
     }
     texts

@@ -6,7 +6,6 @@ use serde_json::json;
 use crate::args::{Config, Format, Global};
 use crate::failure::{Failure, invalid};
 use crate::output;
-use crate::table::table;
 
 /// A configuration to start from.
 const TEMPLATE: &str = "\

@@ -1,4 +1,5 @@
 //! The real binary: what it says, where, and how it exits. No daemon is needed.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails there")]
 
 use std::process::{Command, Output};
 
