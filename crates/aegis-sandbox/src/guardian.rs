@@ -181,6 +181,10 @@ fn exit_status(
     match (was_killed, out_of_memory, killed) {
         (true, _, true) => return Some(ExitStatus::Signalled { signal: libc::SIGKILL }),
         (true, true, false) => return Some(ExitStatus::OutOfMemory),
+        // Killed by somebody else before the program was started: a failed set-up has another code.
+        (true, false, false) if reported.is_none() => {
+            return Some(ExitStatus::Signalled { signal: libc::SIGKILL });
+        }
         _ => {}
     }
     match signal {
@@ -339,6 +343,7 @@ mod tests {
         assert_eq!(exit_status(exited(137), Some(137), true, false), killed);
         assert_eq!(exit_status(exited(137), Some(137), false, true), Some(ExitStatus::OutOfMemory));
         assert_eq!(exit_status(signalled, None, true, false), killed);
+        assert_eq!(exit_status(exited(137), None, false, false), killed);
         assert_eq!(exit_status(signalled, None, false, true), Some(ExitStatus::OutOfMemory));
         assert_eq!(exit_status(exited(0), Some(0), false, true), Some(ExitStatus::Exited { code: 0 }));
         assert_eq!(exit_status(exited(0), Some(0), true, false), Some(ExitStatus::Exited { code: 0 }));

@@ -10,10 +10,10 @@ use tokio::net::UnixStream;
 use crate::fixture::Fixture;
 
 /// The bootstrap as it is shipped.
-pub const BOOTSTRAP: &str = include_str!("../../../../guest/bootstrap.py");
+pub(crate) const BOOTSTRAP: &str = include_str!("../../../../guest/bootstrap.py");
 
 /// A specification that runs the bootstrap with a prompt file.
-pub fn spec(fixture: &Fixture, number: u128) -> SandboxSpec {
+pub(crate) fn spec(fixture: &Fixture, number: u128) -> SandboxSpec {
     let argv = ["/usr/bin/python3", "-I", "-S", "/run/aegis/bootstrap.py"];
     let mut spec = suite::program(&fixture.sandbox, number, &argv);
     spec.role = Role::Bootstrap;
@@ -33,19 +33,19 @@ pub fn spec(fixture: &Fixture, number: u128) -> SandboxSpec {
 }
 
 /// The daemon's side of the conversation.
-pub struct Daemon {
+pub(crate) struct Daemon {
     stream: BufReader<UnixStream>,
     dispatches: u32,
 }
 
 impl Daemon {
-    pub async fn connect(running: &dyn Sandboxed) -> Self {
+    pub(crate) async fn connect(running: &dyn Sandboxed) -> Self {
         let connection = running.control().await.unwrap();
         Self { stream: BufReader::new(connection.stream), dispatches: 0 }
     }
 
     /// The next message of the bootstrap.
-    pub async fn receive(&mut self) -> Value {
+    pub(crate) async fn receive(&mut self) -> Value {
         let mut length = 0;
         let mut first = String::new();
         self.stream.read_line(&mut first).await.unwrap();
@@ -65,7 +65,7 @@ impl Daemon {
         serde_json::from_slice(&body).unwrap()
     }
 
-    pub async fn answer(&mut self, message: &Value) {
+    pub(crate) async fn answer(&mut self, message: &Value) {
         let body = message.to_string();
         let head = format!(
             "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
@@ -75,12 +75,12 @@ impl Daemon {
     }
 
     /// Has a program run and gives the result.
-    pub async fn python(&mut self, program: &str) -> Value {
+    pub(crate) async fn python(&mut self, program: &str) -> Value {
         self.execute(json!({"command": "python3", "args": ["-I", "-c", program]})).await
     }
 
     /// Has a command run, with fields beside the usual ones, and gives the result.
-    pub async fn execute(&mut self, fields: Value) -> Value {
+    pub(crate) async fn execute(&mut self, fields: Value) -> Value {
         self.dispatches += 1;
         let mut order = json!({
             "type": "dispatch", "dispatch_id": self.dispatches.to_string(), "action": "exec", "args": [],
@@ -95,7 +95,7 @@ impl Daemon {
         result
     }
 
-    pub async fn finish(&mut self, content: &str) {
+    pub(crate) async fn finish(&mut self, content: &str) {
         self.answer(&json!({"type": "final", "content": content, "tool_calls_executed": self.dispatches}))
             .await;
     }

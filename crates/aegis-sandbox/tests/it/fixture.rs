@@ -10,13 +10,13 @@ use aegis_testkit::conformance::sandbox as suite;
 use tempfile::TempDir;
 
 /// A sandbox and the folders it lives in.
-pub struct Fixture {
-    pub sandbox: ProcessSandbox,
-    pub folder: TempDir,
+pub(crate) struct Fixture {
+    pub(crate) sandbox: ProcessSandbox,
+    pub(crate) folder: TempDir,
 }
 
 /// The settings of a fixture below `folder`, which others must be able to traverse.
-pub fn settings(folder: &Path) -> SandboxSettings {
+pub(crate) fn settings(folder: &Path) -> SandboxSettings {
     fs::set_permissions(folder, fs::Permissions::from_mode(0o711)).unwrap();
     let data = folder.join("data");
     fs::create_dir_all(&data).unwrap();
@@ -25,7 +25,7 @@ pub fn settings(folder: &Path) -> SandboxSettings {
 
 impl Fixture {
     /// A working sandbox, or `None` with a note where this machine can isolate nothing.
-    pub async fn new(test: &str) -> Option<Self> {
+    pub(crate) async fn new(test: &str) -> Option<Self> {
         let folder = TempDir::new().unwrap();
         let sandbox = ProcessSandbox::probe(settings(folder.path())).await.unwrap();
         if let Some(reason) = &sandbox.capabilities().isolation_missing {
@@ -36,7 +36,7 @@ impl Fixture {
     }
 
     /// Whether limits of a whole tree can be tested here.
-    pub fn limits(&self, test: &str) -> bool {
+    pub(crate) fn limits(&self, test: &str) -> bool {
         if let Some(reason) = &self.sandbox.capabilities().limits_missing {
             eprintln!("SKIP {test}: {reason}");
             return false;
@@ -44,26 +44,26 @@ impl Fixture {
         true
     }
 
-    pub fn run_folder(&self) -> PathBuf {
+    pub(crate) fn run_folder(&self) -> PathBuf {
         self.folder.path().join("run")
     }
 
     /// A specification that runs a Python program.
-    pub fn python(&self, number: u128, program: &str) -> SandboxSpec {
+    pub(crate) fn python(&self, number: u128, program: &str) -> SandboxSpec {
         let mut spec = suite::program(&self.sandbox, number, &["/usr/bin/python3", "-I", "-c", program]);
         spec.limits.pids = 128;
         spec
     }
 
     /// Runs a Python program and gives what it printed; it must end well.
-    pub async fn print(&self, number: u128, program: &str) -> String {
+    pub(crate) async fn print(&self, number: u128, program: &str) -> String {
         let ended = self.run(self.python(number, program)).await;
         let stderr = String::from_utf8_lossy(&ended.stderr).into_owned();
         assert_eq!(ended.status, aegis_core::ExitStatus::Exited { code: 0 }, "{stderr}");
         String::from_utf8(ended.stdout).unwrap()
     }
 
-    pub async fn run(&self, spec: SandboxSpec) -> Ended {
+    pub(crate) async fn run(&self, spec: SandboxSpec) -> Ended {
         suite::run(&self.sandbox, spec).await.unwrap()
     }
 }

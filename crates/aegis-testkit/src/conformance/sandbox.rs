@@ -184,7 +184,7 @@ pub async fn limits_suite(sandbox: &dyn Sandbox) {
     let mut spec = program(
         sandbox,
         120,
-        &["/usr/bin/python3", "-I", "-S", "-c", "x = bytearray(1 << 20)\nwhile True: x += x"],
+        &["/usr/bin/python3", "-I", "-S", "-c", "x = []\nwhile True: x.append(bytearray(1 << 20))"],
     );
     spec.limits = SandboxLimits { memory_bytes: 64 << 20, explicit: true, ..spec.limits };
     let ended = run(sandbox, spec).await.expect("it starts");
