@@ -34,7 +34,7 @@ impl TileBuffer {
 
     /// Takes a node the tree completed; nodes between tile levels are computed again when they are read.
     pub(crate) fn complete(&mut self, node: Node, hash: &Sha256) {
-        if node.level % TILE_HEIGHT == 0 {
+        if node.level.is_multiple_of(TILE_HEIGHT) {
             let key = (node.level / TILE_HEIGHT, node.index / TILE_WIDTH);
             self.grown.entry(key).or_default().extend_from_slice(hash.as_bytes());
         }

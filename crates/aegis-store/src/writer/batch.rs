@@ -18,7 +18,7 @@ use crate::seal::seal_blob;
 /// Rows of one insert; a statement costs more than a row.
 const ROWS_MANY: usize = 32;
 /// Records of a projection in one statement.
-pub(super) const RECORDS_AT_ONCE: usize = 256;
+const RECORDS_AT_ONCE: usize = 256;
 /// How long an idempotency key is remembered, in microseconds.
 const IDEMPOTENCY_MICROS: i64 = 24 * 3600 * 1_000_000;
 /// How long a look at the free disk counts.
@@ -26,11 +26,14 @@ const DISK_CHECK_EVERY: std::time::Duration = std::time::Duration::from_millis(5
 /// SQLite's result code for a full disk.
 const SQLITE_FULL: &str = "13";
 
+/// Digest of a request, and its answer.
+type Remembered = (Sha256, String);
+
 /// Commands that share a transaction.
 #[derive(Default)]
 pub(super) struct Batch {
     appends: Vec<(Append, Answer<Appended>)>,
-    idempotent: Vec<(Idempotent, Answer<Option<(Sha256, String)>>)>,
+    idempotent: Vec<(Idempotent, Answer<Option<Remembered>>)>,
     bytes: usize,
 }
 
@@ -38,7 +41,7 @@ pub(super) struct Batch {
 #[derive(Default)]
 struct Answers {
     appended: Vec<(Answer<Appended>, Result<Appended, JournalError>)>,
-    idempotent: Vec<(Answer<Option<(Sha256, String)>>, Option<(Sha256, String)>)>,
+    idempotent: Vec<(Answer<Option<Remembered>>, Option<Remembered>)>,
 }
 
 impl Answers {
@@ -212,7 +215,7 @@ impl Writer {
     async fn write(
         &mut self,
         staged: &Staged,
-        idempotent: Vec<(Idempotent, Answer<Option<(Sha256, String)>>)>,
+        idempotent: Vec<(Idempotent, Answer<Option<Remembered>>)>,
         answers: &mut Answers,
     ) -> Result<(), sqlx::Error> {
         let connection = &mut self.connection;

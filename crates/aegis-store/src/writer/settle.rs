@@ -7,7 +7,7 @@ use aegis_kernel::port::{Head, JournalError};
 use aegis_security::checkpoint::Checkpoint;
 use sqlx::Row as _;
 
-use super::batch::{RECORDS_AT_ONCE, store_changed};
+use super::batch::store_changed;
 use super::stage::Staged;
 use super::{State, Stop, Writer, store_error};
 use crate::projection::{Projections, Row};
@@ -213,7 +213,6 @@ impl Writer {
         ] {
             sqlx::query(clear).execute(&mut *connection).await.map_err(store_error)?;
         }
-        const { assert!(RECORDS_AT_ONCE > 0) };
         store_changed(connection, &mut projections).await.map_err(store_error)?;
         sqlx::query("COMMIT").execute(&mut *connection).await.map_err(store_error)?;
         Ok(())

@@ -18,28 +18,27 @@ const FOLDER: &str = "AEGIS_TEST_CRASH_FOLDER";
 async fn child_that_appends_until_killed() {
     let Some(folder) = std::env::var_os(FOLDER) else { return };
     let store = Arc::new(open(std::path::Path::new(&folder)).await);
-    let appenders: Vec<_> = (0..8u64)
-        .map(|appender| {
-            let store = Arc::clone(&store);
-            tokio::spawn(async move {
-                let fixture = Fixture::new(u64::from(std::process::id()) * 100 + appender);
-                let stream = StreamId::Execution(fixture.execution());
-                loop {
-                    let mut append = fixture.append(stream, None, vec![Body::ExecutionStarted {}; 3]);
-                    if appender % 2 == 0 {
-                        append.durability = Durability::Process;
-                    }
-                    let appended = store.append(append).await.unwrap();
-                    let mut out = std::io::stdout().lock();
-                    writeln!(out, "\nappended {} {stream} {}", appended.seq, appended.stream_seq).unwrap();
-                    out.flush().unwrap();
+    let mut appenders = tokio::task::JoinSet::new();
+    for appender in 0..8u64 {
+        let store = Arc::clone(&store);
+        appenders.spawn(async move {
+            let fixture = Fixture::new(u64::from(std::process::id()) * 100 + appender);
+            let stream = StreamId::Execution(fixture.execution());
+            loop {
+                let mut append = fixture.append(stream, None, vec![Body::ExecutionStarted {}; 3]);
+                if appender % 2 == 0 {
+                    append.durability = Durability::Process;
                 }
-            })
-        })
-        .collect();
-    for appender in appenders {
-        appender.await.unwrap();
+                let appended = store.append(append).await.unwrap();
+                let mut out = std::io::stdout().lock();
+                writeln!(out, "\nappended {} {stream} {}", appended.seq, appended.stream_seq).unwrap();
+                out.flush().unwrap();
+            }
+        });
     }
+    // An appender ends only by a failure, which ends this process too.
+    let ended: Result<(), _> = appenders.join_next().await.unwrap();
+    ended.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

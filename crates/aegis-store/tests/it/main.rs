@@ -1,4 +1,5 @@
 //! Integration tests of the store: real SQLite, real files, real processes.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a step that fails is a test that fails")]
 
 mod conformance;
 mod crash;
