@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use aegis_core::{Diagnosis, ErrorCode};
+use aegis_kernel::port::Journal as _;
 use aegis_store::Store;
 use serde_json::Value;
 
@@ -20,9 +21,13 @@ impl StoreEvidence {
 
     /// The event at `seq`, with a proof that it is in the log under a signed head.
     pub(crate) async fn prove(&self, seq: u64) -> Result<Value, Diagnosis> {
-        Err(Diagnosis::capability_missing(
-            format!("proof of event {seq}"),
-            "`aegis audit verify` checks the whole record offline",
-        ))
+        let head = self.0.head().await.map_err(|error| Diagnosis::internal(error.to_string()))?;
+        if seq >= head.size {
+            return Err(
+                Diagnosis::not_found("event", seq).hint(format!("the log holds {} events", head.size))
+            );
+        }
+        let proof = self.0.prove(seq).await.map_err(|error| Diagnosis::internal(error.to_string()))?;
+        serde_json::to_value(proof).map_err(|error| Diagnosis::internal(error.to_string()))
     }
 }

@@ -272,6 +272,10 @@ fn text_of(texts: &Texts, blob: &BlobRef) -> String {
 /// What a tool was called on: a command as it would be typed, or the value of the argument that says most.
 fn first_argument(arguments: &str) -> String {
     let told = match serde_json::from_str::<Value>(arguments) {
+        Ok(Value::Object(map)) if map.contains_key("command") => {
+            let args = map.get("args").and_then(Value::as_array).into_iter().flatten();
+            map.get("command").into_iter().map(as_typed).chain(args.map(word)).collect::<Vec<_>>().join(" ")
+        }
         Ok(Value::Object(map)) => TELLING_ARGUMENTS
             .iter()
             .find_map(|name| map.get(*name))

@@ -55,6 +55,34 @@ pub async fn archive(folder: &Path, before: u64) -> Result<Option<String>, Diagn
     done.map_err(|error| Diagnosis::internal(error.to_string()))
 }
 
+/// Writes all events with what is needed to check them elsewhere; gives how many.
+///
+/// # Errors
+/// If a daemon uses the folder, or the file is there already or cannot be written.
+pub async fn export(folder: &Path, to: &Path) -> Result<u64, Diagnosis> {
+    let mut file = std::fs::File::create_new(to).map_err(|error| {
+        Diagnosis::new(ErrorCode::InvalidInput, format!("`{}`: {error}", to.display()))
+            .hint("choose a new file")
+    })?;
+    let store = open(folder).await?;
+    let done = store.export(0..u64::MAX, &mut file).await;
+    close(store).await?;
+    let header = done.map_err(|error| Diagnosis::internal(error.to_string()))?;
+    file.sync_all().map_err(|error| Diagnosis::internal(format!("`{}`: {error}", to.display())))?;
+    Ok(header.next - header.first)
+}
+
+/// Copies the journal, without its keys.
+///
+/// # Errors
+/// If a daemon uses the folder, or the copy cannot be written.
+pub async fn backup(folder: &Path, to: &Path) -> Result<(), Diagnosis> {
+    let store = open(folder).await?;
+    let done = store.backup(to).await;
+    close(store).await?;
+    done.map_err(|error| Diagnosis::internal(error.to_string()))
+}
+
 async fn open(folder: &Path) -> Result<Store, Diagnosis> {
     if !folder.join("journal.db").exists() {
         return Err(Diagnosis::new(ErrorCode::NotFound, format!("no journal in `{}`", folder.display()))

@@ -421,7 +421,7 @@ pub(crate) enum Journal {
         #[arg(long, value_name = "COPY")]
         checkpoint: Option<PathBuf>,
     },
-    /// Copy the journal while it is in use
+    /// Copy the journal; the daemon must be stopped
     Backup {
         /// Folder to write to
         #[arg(long, value_name = "DIR")]

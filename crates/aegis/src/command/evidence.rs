@@ -8,7 +8,6 @@ use serde_json::json;
 
 use crate::args::{Audit, Filter, Format, Global, Journal};
 use crate::failure::Failure;
-use crate::later::missing;
 use crate::output;
 use crate::table::table;
 
@@ -26,7 +25,10 @@ pub(super) async fn audit(global: &Global, command: Audit) -> Result<(), Failure
             }
         }
         Audit::Verify { data, checkpoint } => verify(global, data, checkpoint).await,
-        Audit::Export { .. } => Err(missing("aegis audit export")),
+        Audit::Export { to, data } => {
+            let events = aegis_server::offline::export(&folder(global, data)?, &to).await?;
+            output::line(&format!("Wrote {events} events to {}", to.display()))
+        }
         Audit::Checkpoint => {
             let signed = global.client()?.audit_checkpoint().await?;
             output::show(global.output, &signed, |signed| signed.checkpoint.clone())
@@ -41,7 +43,10 @@ pub(super) async fn journal(global: &Global, command: Journal) -> Result<(), Fai
             aegis_server::offline::rebuild(&folder(global, data)?).await?;
             output::line("The projections were made anew from the events")
         }
-        Journal::Backup { .. } => Err(missing("aegis journal backup")),
+        Journal::Backup { to, data } => {
+            aegis_server::offline::backup(&folder(global, data)?, &to).await?;
+            output::line(&format!("Copied the journal to {}; its keys are not in the copy", to.display()))
+        }
         Journal::Archive { before, data } => {
             let name = aegis_server::offline::archive(&folder(global, data)?, before).await?;
             output::line(&match name {
