@@ -6,7 +6,7 @@
 
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -20,8 +20,6 @@ use crate::process::Identity;
 
 /// The control socket's name within `/run/aegis`.
 pub(crate) const CONTROL_SOCKET: &str = "control.sock";
-/// Longest path of a socket, in bytes; the kernel's own limit is 108 with the final zero.
-const SOCKET_PATH_BYTES_MAX: usize = 99;
 /// One bootstrap connects, once.
 const BACKLOG: i32 = 1;
 const TRAVERSABLE: u32 = 0o711;
@@ -68,16 +66,12 @@ impl RunFolder {
     /// Opens the control socket, for the sandbox's user alone.
     pub(crate) fn listen(&self) -> io::Result<UnixListener> {
         let path = self.inside().join(CONTROL_SOCKET);
-        if path.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
-            return Err(io::Error::other(format!(
-                "the path of the control socket would be longer than {SOCKET_PATH_BYTES_MAX} bytes: use a shorter \
-                 run folder than `{}`",
-                self.path.parent().unwrap_or(&self.path).display()
-            )));
-        }
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-        bind(&socket, &SocketAddrUnix::new(&path)?)?;
+        // Named through the folder's descriptor: a socket's address holds 108 bytes, and the folder may lie deep.
+        let inside = self.open_inside()?;
+        let short = format!("/proc/self/fd/{}/{CONTROL_SOCKET}", inside.as_raw_fd());
+        bind(&socket, &SocketAddrUnix::new(short)?)?;
         fs::set_permissions(&path, Permissions::from_mode(0o600))?;
         chown(&path, self.owner, self.owner)?;
         listen(&socket, BACKLOG)?;

@@ -9,6 +9,10 @@ use aegis_sandbox::{ProcessSandbox, SandboxSettings};
 use aegis_testkit::conformance::sandbox as suite;
 use tempfile::TempDir;
 
+/// Longer than a socket's address may be.
+const RUN_FOLDER: &str =
+    "run-in-a-folder-whose-name-is-longer-than-what-fits-the-address-of-a-socket-of-this-kernel";
+
 /// A sandbox and the folders it lives in.
 pub(crate) struct Fixture {
     pub(crate) sandbox: ProcessSandbox,
@@ -20,7 +24,7 @@ pub(crate) fn settings(folder: &Path) -> SandboxSettings {
     fs::set_permissions(folder, fs::Permissions::from_mode(0o711)).unwrap();
     let data = folder.join("data");
     fs::create_dir_all(&data).unwrap();
-    SandboxSettings { run_folder: Some(folder.join("run")), ..SandboxSettings::new(data) }
+    SandboxSettings { run_folder: Some(folder.join(RUN_FOLDER)), ..SandboxSettings::new(data) }
 }
 
 impl Fixture {
@@ -45,7 +49,7 @@ impl Fixture {
     }
 
     pub(crate) fn run_folder(&self) -> PathBuf {
-        self.folder.path().join("run")
+        self.folder.path().join(RUN_FOLDER)
     }
 
     /// A specification that runs a Python program.
