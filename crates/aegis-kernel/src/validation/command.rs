@@ -78,7 +78,7 @@ impl Driver {
             generation: self.ledger.state.generation,
             ordinal: index + 1,
             role: Role::Validator,
-            argv: command.arguments().to_vec(),
+            argv: inside(command.arguments()),
             env,
             cwd: "/workspace".to_owned(),
             files: vec![HostFile { name: "candidate".to_owned(), bytes: candidate.text.as_bytes().to_vec() }],
@@ -105,6 +105,20 @@ impl Driver {
             }
         }
     }
+}
+
+/// The command as the sandbox takes it: a bare name is looked up in the sandbox's PATH, a relative path is the
+/// workspace's.
+fn inside(arguments: &[String]) -> Vec<String> {
+    let mut argv = Vec::with_capacity(arguments.len() + 1);
+    match arguments.first() {
+        Some(program) if program.starts_with('/') => argv.push(program.clone()),
+        Some(program) if program.contains('/') => argv.push(format!("/workspace/{program}")),
+        Some(program) => argv.extend(["/usr/bin/env".to_owned(), program.clone()]),
+        None => {}
+    }
+    argv.extend(arguments.iter().skip(1).cloned());
+    argv
 }
 
 fn timed_out(timeout: Duration) -> Finding {
