@@ -52,6 +52,10 @@ impl CheckpointFile {
     pub(crate) fn last(&self) -> Option<&str> {
         self.last.as_deref()
     }
+    /// Another handle on the same file and position.
+    pub(crate) fn handle(&self) -> std::io::Result<Self> {
+        Ok(Self { file: self.file.try_clone()?, last: None })
+    }
     /// Appends a note and syncs it.
     pub(crate) fn append(&mut self, note: &str) -> std::io::Result<()> {
         self.file.write_all(note.as_bytes())?;

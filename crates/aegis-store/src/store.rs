@@ -40,7 +40,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens a data folder, or makes one. Needs a tokio runtime of several threads.
+    /// Opens a data folder, or makes one.
     ///
     /// # Errors
     /// See [`OpenError`]; a folder in use by another daemon and a journal that is behind its signed heads are refused.

@@ -108,6 +108,10 @@ impl Writer {
             return self.roll_back(error, answers).await;
         }
         if let Err(error) = sqlx::query("COMMIT").execute(&mut self.connection).await {
+            // Pages reach the disk here: a full one shows here, before anything was synced, and can be undone.
+            if is_full(&error) {
+                return self.roll_back(error, answers).await;
+            }
             answers.fail(&store_error(&error));
             return Err(self.fail("commit", &error));
         }
@@ -246,8 +250,7 @@ impl Writer {
     async fn roll_back(&mut self, error: sqlx::Error, answers: Answers) -> Result<(), Stop> {
         self.forget();
         let undone = sqlx::query("ROLLBACK").execute(&mut self.connection).await;
-        let code = error.as_database_error().and_then(|error| error.code());
-        if code.as_deref() == Some(SQLITE_FULL) {
+        if is_full(&error) && undone.is_ok() {
             self.folder.release_ballast();
             answers.fail(&JournalError::DiskFull(self.disk_floor_bytes));
             return Ok(());
@@ -301,6 +304,10 @@ impl Writer {
         }
         self.state.disk_low
     }
+}
+
+fn is_full(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).as_deref() == Some(SQLITE_FULL)
 }
 
 /// Whether an append that begins so starts something new, which a full disk forbids.

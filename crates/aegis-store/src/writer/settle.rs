@@ -60,8 +60,11 @@ impl Writer {
             return Err(self.fail("write its head", &error));
         }
         self.tiles.written();
-        let appended = tokio::task::block_in_place(|| self.file.append(&note));
-        if let Err(error) = appended {
+        let file = self.file.handle();
+        let line = note.clone();
+        // The sync blocks; the runtime may have one thread.
+        let appended = tokio::task::spawn_blocking(move || file?.append(&line)).await;
+        if let Err(error) = appended.map_err(std::io::Error::other).flatten() {
             return Err(self.fail("append its head to `checkpoints`", &error));
         }
         self.state.note = Some(note);
