@@ -19,7 +19,7 @@ fn artefacts() -> Result<Vec<Artefact>, String> {
         let schema = serde_json::to_string_pretty(schema).map_err(|error| format!("`{kind}`: {error}"))?;
         let reference =
             aegis_manifest::manifest_reference(kind).ok_or_else(|| format!("`{kind}` has no page"))?;
-        artefacts.push(Artefact { path: format!("schemas/{kind}.json"), text: schema + "\n" });
+        artefacts.push(Artefact { path: format!("schemas/{kind}.schema.json"), text: schema + "\n" });
         artefacts.push(Artefact { path: format!("docs/reference/manifest-{kind}.md"), text: reference });
     }
     Ok(artefacts)

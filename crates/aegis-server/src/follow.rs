@@ -117,33 +117,13 @@ impl Follow {
                 self.verdicts.push((verdict.clone(), *reasoning));
                 Vec::new()
             }
-            Body::IterationCompleted { iteration, score, confidence, passed } => {
-                let completed_at = at.to_string();
-                let output = self.answer.map(|answer| text_of(texts, &answer)).unwrap_or_default();
-                let mut events = vec![ExecutionEvent::IterationCompleted {
-                    execution_id: execution_id.clone(),
-                    iteration_number: *iteration,
-                    output,
-                    completed_at: completed_at.clone(),
-                }];
-                let results: Vec<_> = self
-                    .verdicts
-                    .drain(..)
-                    .map(|(verdict, why)| finding(&verdict, text_of(texts, &why)))
-                    .collect();
-                if !results.is_empty() {
-                    events.push(ExecutionEvent::ValidationCompleted {
-                        execution_id,
-                        iteration_number: *iteration,
-                        results,
-                        score: score.as_f64(),
-                        confidence: confidence.as_f64(),
-                        passed: *passed,
-                        completed_at,
-                    });
-                }
-                events
-            }
+            Body::IterationCompleted { iteration, score, confidence, passed } => self.scored(
+                execution_id,
+                at,
+                *iteration,
+                (score.as_f64(), confidence.as_f64(), *passed),
+                texts,
+            ),
             Body::IterationFailed { iteration, reason, detail } => vec![ExecutionEvent::IterationFailed {
                 execution_id,
                 iteration_number: *iteration,
@@ -161,6 +141,40 @@ impl Follow {
             }
             _ => Vec::new(),
         }
+    }
+
+    /// The end of an iteration and, where validators ran, what they found.
+    fn scored(
+        &mut self,
+        execution_id: String,
+        at: Timestamp,
+        iteration_number: u32,
+        (score, confidence, passed): (f64, f64, bool),
+        texts: &Texts,
+    ) -> Vec<ExecutionEvent> {
+        let completed_at = at.to_string();
+        let output = self.answer.map(|answer| text_of(texts, &answer)).unwrap_or_default();
+        let mut events = vec![ExecutionEvent::IterationCompleted {
+            execution_id: execution_id.clone(),
+            iteration_number,
+            output,
+            completed_at: completed_at.clone(),
+        }];
+        let verdicts = self.verdicts.drain(..);
+        let results: Vec<_> =
+            verdicts.map(|(verdict, why)| finding(&verdict, text_of(texts, &why))).collect();
+        if !results.is_empty() {
+            events.push(ExecutionEvent::ValidationCompleted {
+                execution_id,
+                iteration_number,
+                results,
+                score,
+                confidence,
+                passed,
+                completed_at,
+            });
+        }
+        events
     }
 
     fn action(

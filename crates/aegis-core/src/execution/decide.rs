@@ -89,7 +89,7 @@ pub fn decide(state: &State, input: Input) -> Result<Vec<Body>, Refused> {
         Input::Score => Ok(vec![score(state)]),
         Input::FailIteration { reason, detail } => {
             let body = Body::IterationFailed { iteration: state.iteration, reason, detail };
-            if matches!(state.phase, Phase::Generating | Phase::Answered | Phase::Validating) {
+            if state.phase.is_within_iteration() {
                 Ok(vec![body])
             } else {
                 Err(Refused { event: body.kind(), reason: "no iteration runs" })
@@ -97,11 +97,15 @@ pub fn decide(state: &State, input: Input) -> Result<Vec<Body>, Refused> {
         }
         Input::Conclude { error } => conclude(state, error),
         Input::Fail { reason, detail } => {
-            let body = Body::ExecutionFailed { reason, detail, total_iterations: state.iteration };
+            let iteration = state.iteration;
+            let body = Body::ExecutionFailed { reason, detail, total_iterations: iteration };
             if state.phase.is_final() {
                 return Err(Refused { event: body.kind(), reason: "the execution is over" });
             }
-            Ok(vec![body])
+            // An iteration that is under way fails with the execution, and the record says so.
+            let failed = state.phase.is_within_iteration();
+            let failed = failed.then_some(Body::IterationFailed { iteration, reason, detail });
+            Ok(failed.into_iter().chain([body]).collect())
         }
         Input::Cancelled => {
             let body = Body::ExecutionCancelled { total_iterations: state.iteration };

@@ -1,3 +1,4 @@
 //! The pure machines, driven by scripts with crashes at every point.
 
+#[cfg(test)]
 mod execution;

@@ -1,7 +1,7 @@
 //! Manifests that stories share.
 
 /// An agent with a workspace, files and commands; `more` goes below `spec:`, indented by two.
-pub fn worker(name: &str, more: &str) -> String {
+pub(crate) fn worker(name: &str, more: &str) -> String {
     format!(
         "apiVersion: 100monkeys.ai/v1
 kind: Agent

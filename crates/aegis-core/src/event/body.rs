@@ -1,0 +1,480 @@
+//! What can happen: every kind of event, with what it holds.
+
+use serde::{Deserialize, Serialize};
+
+use super::BlobRef;
+use crate::execution::{FailureReason, LoopPlan};
+use crate::{
+    ActionId, AgentId, DenialCode, ExecutionId, FinishReason, ModelFailureKind, Name, Score, Sha256,
+    Timestamp, Usage, Verdict,
+};
+
+/// How a sandbox's first process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "how", rename_all = "snake_case")]
+pub enum ExitStatus {
+    /// By itself.
+    Exited {
+        /// The exit code.
+        code: i32,
+    },
+    /// By a signal, ours included.
+    Signalled {
+        /// The signal's number.
+        signal: i32,
+    },
+    /// Killed for using more memory than allowed.
+    OutOfMemory,
+    /// The daemon that could have seen it is gone.
+    Unknown,
+}
+
+/// Whom a sandbox generation ran as, so that it can be found and proved dead after a crash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SandboxFacts {
+    /// `process`, later `container`, `microvm`.
+    pub engine: String,
+    /// Process id of the sandbox's first process, seen from the host.
+    pub pid: u32,
+    /// Its start time in clock ticks since boot (`/proc/PID/stat`, field 22).
+    pub start_ticks: u64,
+    /// The host user it runs as.
+    pub uid: u32,
+    /// Whether a control group holds the whole process tree.
+    pub cgroup: bool,
+    /// The interpreter that runs the bootstrap, such as `python3 3.11.2`.
+    pub interpreter: String,
+}
+
+/// What an action asks for, without its text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Intent {
+    /// A model call of the inner loop.
+    Model {
+        /// The alias.
+        alias: String,
+        /// Turn within the iteration, from 0.
+        turn: u32,
+    },
+    /// A tool call of the inner loop.
+    Tool {
+        /// Turn of the model call that made it.
+        turn: u32,
+        /// Place among the calls of that turn, from 0.
+        index: u32,
+        /// The AEGIS name of the tool.
+        tool: String,
+        /// The arguments as canonical JSON.
+        arguments: BlobRef,
+        /// The rule that permits it.
+        rule: String,
+        /// Whether it may be performed again after a crash.
+        idempotent: bool,
+    },
+    /// A judge's model call in validation.
+    Judge {
+        /// The alias.
+        alias: String,
+        /// The validator's place, from 0.
+        validator: u32,
+        /// The judge's place within the validator, from 0.
+        judge: u32,
+    },
+}
+
+/// What came of an action, without its text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Outcome {
+    /// A model (or judge) answered.
+    Model {
+        /// The answer: JSON of `{content, tool_calls}`.
+        answer: BlobRef,
+        /// Why it stopped.
+        finish: FinishReason,
+        /// How many tools it calls.
+        tool_calls: u32,
+        /// Tokens and cost.
+        usage: Usage,
+        /// Provider's name in the node's configuration.
+        provider: String,
+        /// The model that answered.
+        model: String,
+        /// The provider's fingerprint, if given.
+        fingerprint: Option<String>,
+        /// Attempts made.
+        attempts: u32,
+    },
+    /// A model (or judge) gave no answer.
+    ModelFailed {
+        /// What kind of failure.
+        failure: ModelFailureKind,
+        /// The sentence for people.
+        detail: BlobRef,
+        /// Attempts made.
+        attempts: u32,
+    },
+    /// A tool answered.
+    Tool {
+        /// The text given to the model.
+        result: BlobRef,
+        /// Whether the tool says it failed.
+        is_error: bool,
+        /// Exit code, for commands.
+        exit_code: Option<i32>,
+        /// Bytes written or read, shown in follow lines as `(234 bytes)`.
+        size: Option<u64>,
+    },
+}
+
+macro_rules! bodies {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal { $($(#[$fdoc:meta])* $field:ident : $type:ty),* $(,)? })*) => {
+        /// Everything that can happen. Names are stable; a field is only ever added with a default.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "kind", content = "body")]
+        pub enum Body {$(
+            $(#[$doc])*
+            #[serde(rename = $name)]
+            $variant { $($(#[$fdoc])* $field: $type),* },
+        )*}
+
+        impl Body {
+            /// The event's dotted name.
+            pub const fn kind(&self) -> &'static str {
+                match self {$( Self::$variant { .. } => $name, )*}
+            }
+            /// Every name there is.
+            pub const KINDS: &'static [&'static str] = &[$($name),*];
+        }
+    };
+}
+
+bodies! {
+    /// A manifest was accepted under a version.
+    AgentDeployed = "agent.deployed" {
+        /// The agent's name.
+        name: Name,
+        /// The version.
+        version: String,
+        /// SHA-256 of the document as deployed.
+        digest: Sha256,
+        /// The document as deployed.
+        document: BlobRef,
+        /// Whether it replaced other content under the same version.
+        forced: bool,
+        /// How many warnings it was accepted with.
+        warnings: u32,
+    }
+    /// New executions are refused until it is resumed.
+    AgentPaused = "agent.paused" {}
+    /// The agent takes executions again.
+    AgentResumed = "agent.resumed" {}
+    /// The registration is gone; its history stays.
+    AgentRemoved = "agent.removed" {}
+
+    /// A run was asked for.
+    ExecutionCreated = "execution.created" {
+        /// The agent.
+        agent: AgentId,
+        /// Its name.
+        name: Name,
+        /// The version it runs, for good.
+        version: String,
+        /// SHA-256 of that version's document.
+        digest: Sha256,
+        /// The document it runs, for good.
+        document: BlobRef,
+        /// The input, JSON.
+        input: BlobRef,
+        /// Values for the template beside the input, JSON, if any.
+        overrides: Option<BlobRef>,
+        /// The loop's limits.
+        plan: LoopPlan,
+        /// The execution that asked for it.
+        parent: Option<ExecutionId>,
+        /// How deep in a chain of executions.
+        depth: u32,
+    }
+    /// The scheduler let it run.
+    ExecutionStarted = "execution.started" {}
+    /// A daemon found it unfinished and goes on with it.
+    ExecutionResumed = "execution.resumed" {
+        /// How often that has happened.
+        crashes: u32,
+    }
+    /// A sandbox was started for an iteration.
+    GenerationStarted = "generation.started" {
+        /// Generation, from 1, counted over the whole execution.
+        generation: u32,
+        /// The iteration it serves.
+        iteration: u32,
+        /// How to find it again.
+        sandbox: SandboxFacts,
+    }
+    /// A sandbox's process tree is proved dead.
+    GenerationEnded = "generation.ended" {
+        /// The generation.
+        generation: u32,
+        /// How its first process ended.
+        status: ExitStatus,
+        /// What it wrote to standard output.
+        stdout: Option<BlobRef>,
+        /// What it wrote to standard error.
+        stderr: Option<BlobRef>,
+    }
+    /// Something inside a sandbox tried what it may not, at one of the daemon's own doors.
+    ViolationRecorded = "sandbox.violation" {
+        /// The generation.
+        generation: u32,
+        /// Which door: `control`, `volume`, `limits`.
+        door: String,
+        /// What it tried, as a stable name such as `second_connection`, `wrong_dispatch_id`, `special_file`.
+        what: String,
+        /// How often since the last record.
+        count: u64,
+    }
+    /// An iteration began.
+    IterationStarted = "iteration.started" {
+        /// The iteration, from 1.
+        iteration: u32,
+    }
+    /// The prompt was rendered.
+    IterationPrompted = "iteration.prompted" {
+        /// The iteration.
+        iteration: u32,
+        /// The rendered prompt.
+        prompt: BlobRef,
+        /// How many names the template used that were not defined.
+        undefined: u32,
+    }
+    /// An action passed the monitor and is about to be performed.
+    ActionIntended = "action.intended" {
+        /// The action.
+        action: ActionId,
+        /// The iteration.
+        iteration: u32,
+        /// The sandbox generation it serves; 0 outside one.
+        generation: u32,
+        /// What it asks for.
+        intent: Intent,
+    }
+    /// An action was performed.
+    ActionCompleted = "action.completed" {
+        /// The action.
+        action: ActionId,
+        /// What came of it.
+        outcome: Outcome,
+        /// Milliseconds it took.
+        duration_ms: u64,
+    }
+    /// An action was refused by the monitor.
+    ActionDenied = "action.denied" {
+        /// The action.
+        action: ActionId,
+        /// The iteration.
+        iteration: u32,
+        /// What kind of action.
+        target: crate::ActionKind,
+        /// The tool or alias.
+        name: String,
+        /// Turn of the model call that made it.
+        turn: u32,
+        /// Place among the calls of that turn.
+        index: u32,
+        /// The arguments as canonical JSON, or as the model wrote them.
+        arguments: BlobRef,
+        /// The code.
+        code: DenialCode,
+        /// The rule that refused.
+        rule: String,
+        /// What the model is told.
+        result: BlobRef,
+    }
+    /// An intent without an outcome was found after a crash. Its effect may or may not have happened.
+    ActionUnknown = "action.unknown" {
+        /// The action.
+        action: ActionId,
+        /// Whether it will be performed again.
+        retry: bool,
+        /// What the model is told, when it is not.
+        result: Option<BlobRef>,
+    }
+    /// The inner loop ended in an answer.
+    IterationAnswered = "iteration.answered" {
+        /// The iteration.
+        iteration: u32,
+        /// The answer's text.
+        answer: BlobRef,
+    }
+    /// One validator gave its verdict.
+    ValidatorCompleted = "validation.completed" {
+        /// The iteration.
+        iteration: u32,
+        /// The validator's place, from 0.
+        index: u32,
+        /// The finding.
+        verdict: Verdict,
+        /// Why, in words.
+        reasoning: BlobRef,
+        /// Whether it ran code from the workspace.
+        self_attested: bool,
+    }
+    /// An iteration ended with a score.
+    IterationCompleted = "iteration.completed" {
+        /// The iteration.
+        iteration: u32,
+        /// The lowest score of its validators.
+        score: Score,
+        /// The confidence of the lowest.
+        confidence: Score,
+        /// Whether every validator passed.
+        passed: bool,
+    }
+    /// An iteration ended by an error or timeout.
+    IterationFailed = "iteration.failed" {
+        /// The iteration.
+        iteration: u32,
+        /// Why.
+        reason: FailureReason,
+        /// Why, in words.
+        detail: BlobRef,
+    }
+    /// The next iteration was given what was wrong with this one.
+    RefinementApplied = "refinement.applied" {
+        /// The iteration that will see it.
+        iteration: u32,
+        /// What it is told.
+        previous_error: BlobRef,
+    }
+    /// Somebody asked for the run to stop.
+    CancelRequested = "execution.cancel_requested" {
+        /// Whether running work is killed at once.
+        forced: bool,
+    }
+    /// The run reached its goal.
+    ExecutionCompleted = "execution.completed" {
+        /// The answer.
+        answer: BlobRef,
+        /// Iterations it took.
+        total_iterations: u32,
+    }
+    /// The run did not reach its goal.
+    ExecutionFailed = "execution.failed" {
+        /// Why.
+        reason: FailureReason,
+        /// Why, in words.
+        detail: BlobRef,
+        /// Iterations it took.
+        total_iterations: u32,
+    }
+    /// The run was stopped on request.
+    ExecutionCancelled = "execution.cancelled" {
+        /// Iterations begun.
+        total_iterations: u32,
+    }
+    /// The run was taken from the lists; its evidence stays.
+    ExecutionRemoved = "execution.removed" {}
+
+    /// A volume was made.
+    VolumeCreated = "volume.created" {
+        /// Its name in the manifest.
+        name: String,
+        /// The execution it was made for, if ephemeral.
+        execution: Option<ExecutionId>,
+        /// Most bytes it may hold.
+        size_limit: u64,
+        /// When it is removed, if ephemeral.
+        expires_at: Option<Timestamp>,
+    }
+    /// An execution was given rights on the volume.
+    VolumeGranted = "volume.granted" {
+        /// The execution.
+        execution: ExecutionId,
+        /// Where it is mounted.
+        mount_path: String,
+        /// Whether nothing may be written.
+        read_only: bool,
+        /// The path rules, JSON.
+        rules: BlobRef,
+    }
+    /// File operations under a grant, coalesced.
+    VolumeRecorded = "volume.recorded" {
+        /// The execution.
+        execution: ExecutionId,
+        /// Operations that read.
+        reads: u64,
+        /// Operations that changed something.
+        writes: u64,
+        /// Bytes read.
+        read_bytes: u64,
+        /// Bytes written.
+        written_bytes: u64,
+        /// Operations refused.
+        refused: u64,
+        /// What was touched: JSON list of `{path, op, offset, bytes}`.
+        ranges: BlobRef,
+    }
+    /// The volume's tree at an iteration's end.
+    VolumeTreeRecorded = "volume.tree_recorded" {
+        /// The execution.
+        execution: ExecutionId,
+        /// The iteration.
+        iteration: u32,
+        /// SHA-256 over the canonical list.
+        root: Sha256,
+        /// How many files.
+        files: u64,
+        /// How many bytes.
+        bytes: u64,
+        /// The list: JSON of `{path, size, sha256}`.
+        tree: BlobRef,
+    }
+    /// After a crash the volume was not as last recorded.
+    VolumeDiverged = "volume.diverged" {
+        /// The execution.
+        execution: ExecutionId,
+        /// The difference: JSON of `{added, changed, removed}`.
+        difference: BlobRef,
+    }
+    /// The volume and its files are gone.
+    VolumeRemoved = "volume.removed" {
+        /// Why: `expired` or `requested`.
+        reason: String,
+    }
+
+    /// A log began, or goes on under a new epoch after a restore.
+    LogOpened = "log.opened" {
+        /// The log's origin line (C2SP tlog-checkpoint).
+        origin: String,
+        /// The Ed25519 key that signs its heads, base64.
+        public_key: String,
+        /// Epoch, from 1.
+        epoch: u32,
+        /// The head it goes on from, if restored.
+        former_root: Option<Sha256>,
+    }
+    /// A daemon began to serve.
+    DaemonStarted = "daemon.started" {
+        /// Its version.
+        version: String,
+        /// SHA-256 of its configuration document; absent for the embedded defaults.
+        config: Option<Sha256>,
+    }
+    /// The configuration was read again.
+    ConfigReloaded = "daemon.config_reloaded" {
+        /// SHA-256 of the document.
+        config: Option<Sha256>,
+    }
+    /// A daemon stopped in good order.
+    DaemonStopped = "daemon.stopped" {}
+    /// Somebody without, or with a wrong, credential stood at a door.
+    AccessRefused = "access.refused" {
+        /// Which door: `http`.
+        door: String,
+        /// Why, as a stable name: `no_credential`, `wrong_credential`, `foreign_host`, `foreign_origin`.
+        reason: String,
+        /// How often since the last record.
+        count: u64,
+    }
+}
