@@ -36,6 +36,10 @@ impl Phase {
     pub const fn is_final(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
     }
+    /// True while an iteration runs that has neither a score nor a failure yet.
+    pub const fn is_within_iteration(self) -> bool {
+        matches!(self, Self::Generating | Self::Answered | Self::Validating)
+    }
 }
 
 /// A tool call's place: the turn that made it and its index there.

@@ -345,6 +345,20 @@ fn failures_that_do_not_mend_themselves_end_the_run() {
 }
 
 #[test]
+fn an_execution_that_fails_within_an_iteration_fails_the_iteration_first() {
+    let mut world = with_open_call();
+    world.end_sandbox();
+    let fail = || Input::Fail { reason: FailureReason::ModelRefused, detail: blob() };
+    let kinds: Vec<_> = decide(&world.state, fail()).unwrap().iter().map(Body::kind).collect();
+    assert_eq!(kinds, ["iteration.failed", "execution.failed"]);
+    world.record(Input::FailIteration { reason: FailureReason::ModelFailed, detail: blob() });
+    let kinds: Vec<_> = decide(&world.state, fail()).unwrap().iter().map(Body::kind).collect();
+    assert_eq!(kinds, ["execution.failed"], "an iteration fails once");
+    world.record(fail());
+    assert!(decide(&world.state, fail()).is_err(), "it is over");
+}
+
+#[test]
 fn a_failed_validator_ends_the_pass_and_the_lowest_score_counts() {
     let mut world = World::new(plan(1, 3), vec![1; 64]);
     world.fact(Body::ExecutionStarted {});

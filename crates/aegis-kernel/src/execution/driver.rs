@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aegis_core::execution::{FailureReason, Input, Next, Phase, next};
+use aegis_core::execution::{FailureReason, Input, Next, next};
 use aegis_core::{BlobRef, Body, Durability, Message, StreamId};
 use tokio::time::Instant;
 
@@ -63,8 +63,6 @@ pub(crate) struct Driver {
     pub(crate) turns_held: usize,
     /// The rendered prompt of the current iteration, once it was read.
     pub(crate) prompt: String,
-    /// When file operations were last recorded.
-    pub(crate) files_recorded: Instant,
 }
 
 impl Driver {
@@ -86,7 +84,6 @@ impl Driver {
             conversation: Vec::new(),
             turns_held: 0,
             prompt: String::new(),
-            files_recorded: Instant::now(),
         }
     }
 
@@ -98,7 +95,7 @@ impl Driver {
         let outcome = self.run_to_end().await;
         self.end_generation(true).await?;
         if let Some(rooms) = self.rooms.take() {
-            rooms.close(&self.ledger).await?;
+            rooms.close().await?;
         }
         outcome
     }
@@ -112,6 +109,8 @@ impl Driver {
         loop {
             let step = match self.stopper.pending() {
                 Some(reason) => Err(Halt::Stopped(reason)),
+                // Requested before this driver began, or while the record was caught up.
+                None if self.ledger.state.cancel.is_some() => Err(Halt::Stopped(StopReason::Cancel)),
                 None => self.step().await,
             };
             match step {
@@ -211,6 +210,10 @@ impl Driver {
     /// Records why a step did not come to its end. `true` if the driver is done.
     async fn halted(&mut self, halt: Halt) -> Result<bool, RecordError> {
         match halt {
+            // A cancel came between the decision and the record: what was refused is what the cancel forbids.
+            Halt::Record(RecordError::Refused(_)) if self.ledger.state.cancel.is_some() => {
+                Box::pin(self.halted(Halt::Stopped(StopReason::Cancel))).await
+            }
             Halt::Record(error) => Err(error),
             Halt::Stopped(StopReason::Park) => {
                 self.end_generation(true).await?;
@@ -218,6 +221,7 @@ impl Driver {
             }
             Halt::Stopped(StopReason::Cancel) => {
                 self.end_generation(true).await?;
+                // The signal may be faster than the fold of the request that sent it.
                 self.ledger.catch_up().await?;
                 self.ledger.record(Input::Cancelled, Vec::new(), Durability::Power).await?;
                 Ok(true)
@@ -238,7 +242,7 @@ impl Driver {
     }
 
     async fn fail_iteration(&mut self, reason: FailureReason, detail: String) -> Result<bool, RecordError> {
-        if !matches!(self.ledger.state.phase, Phase::Generating | Phase::Answered | Phase::Validating) {
+        if !self.ledger.state.phase.is_within_iteration() {
             return self.fail(reason, detail).await;
         }
         self.end_generation(true).await?;
@@ -254,6 +258,11 @@ impl Driver {
 
     async fn fail(&mut self, reason: FailureReason, detail: String) -> Result<bool, RecordError> {
         self.end_generation(true).await?;
+        if self.ledger.state.phase.is_within_iteration()
+            && let Err(Halt::Record(error)) = self.record_tree().await
+        {
+            return Err(error);
+        }
         let mut blobs = Vec::new();
         let detail = self.ledger.scribe.blob(detail, &mut blobs);
         self.ledger.record(Input::Fail { reason, detail }, blobs, Durability::Power).await?;
