@@ -1,7 +1,7 @@
 //! Folding events into the state.
 
 use super::{CallResult, Iteration, OpenAction, Phase, State, Turn};
-use crate::{Body, Event, Intent, Outcome};
+use crate::{Body, Event, ExitStatus, Intent, Outcome};
 
 /// The state after `event`.
 #[must_use]
@@ -35,7 +35,8 @@ fn apply_loop(state: &mut State, event: &Event) {
         }
         Body::GenerationEnded { status, stdout, .. } => {
             state.sandbox = None;
-            if state.phase == Phase::Answered {
+            // An end that nobody saw says nothing of the answer's worth: the next generation is given it again.
+            if state.phase == Phase::Answered && *status != ExitStatus::Unknown {
                 state.current.exit = Some(*status);
                 state.current.stdout = *stdout;
                 state.phase = Phase::Validating;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aegis_core::execution::FailureReason;
+use aegis_core::execution::{FailureReason, Phase};
 use aegis_core::limits::{COMMAND_OUTPUT_BYTES_MAX, PROMPT_ARGUMENT_BYTES_MAX};
 use aegis_core::{Body, Durability, ExitStatus};
 
@@ -164,13 +164,16 @@ impl Driver {
             () = tokio::time::sleep(END_TIMEOUT) => None,
             reason = self.stopper.interrupted() => Some(reason),
         };
+        if let Some(reason @ (StopReason::Cancel | StopReason::Park)) = stop {
+            self.bury_unseen(number, generation.sandboxed, violations).await?;
+            return Err(Halt::Stopped(reason));
+        }
         let ended = self.bury(number, generation.sandboxed, violations).await?;
-        match (stop, ended.status) {
-            (Some(reason @ (StopReason::Cancel | StopReason::Park)), _) => Err(Halt::Stopped(reason)),
-            (_, ExitStatus::Exited { code: 0 }) => Ok(()),
+        match ended.status {
+            ExitStatus::Exited { code: 0 } => Ok(()),
             // With validators the exit code is theirs to judge; without, success needs it to be 0.
             _ if self.ledger.state.plan.validators > 0 => Ok(()),
-            (_, status) => Err(Halt::Iteration(
+            status => Err(Halt::Iteration(
                 FailureReason::BootstrapFailed,
                 with_stderr(&format!("the bootstrap ended with {}", words(status)), &ended),
             )),
@@ -184,7 +187,23 @@ impl Driver {
             generation.sandboxed.kill();
         }
         let violations = generation.channel.violations();
+        if kill && self.ledger.state.phase == Phase::Answered {
+            return self.bury_unseen(generation.number, generation.sandboxed, violations).await.map(Some);
+        }
         self.bury(generation.number, generation.sandboxed, violations).await.map(Some)
+    }
+
+    /// Ends a generation for a reason of the daemon's own: how it ended says nothing, and is recorded as unknown.
+    async fn bury_unseen(
+        &mut self,
+        number: u32,
+        sandboxed: Box<dyn Sandboxed>,
+        violations: u64,
+    ) -> Result<Ended, RecordError> {
+        let ended = self.prove_ended(number, sandboxed).await?;
+        let ended = Ended { status: ExitStatus::Unknown, ..ended };
+        self.record_ended(number, &ended, violations).await?;
+        Ok(ended)
     }
 
     /// Kills what is left, proves it dead and records the end.
@@ -192,24 +211,33 @@ impl Driver {
         &mut self,
         number: u32,
         sandboxed: Box<dyn Sandboxed>,
-        channel_violations: u64,
+        violations: u64,
     ) -> Result<Ended, RecordError> {
+        let ended = self.prove_ended(number, sandboxed).await?;
+        self.record_ended(number, &ended, violations).await?;
+        Ok(ended)
+    }
+
+    async fn prove_ended(&self, number: u32, sandboxed: Box<dyn Sandboxed>) -> Result<Ended, RecordError> {
         sandboxed.kill();
-        let ended = match sandboxed.wait().await {
-            Ok(ended) => ended,
-            Err(error) => {
-                tracing::error!(execution = %self.ledger.execution, %error, "a sandbox was not proved dead");
-                let facts = sandboxed.facts().clone();
-                drop(sandboxed);
-                self.services
-                    .ports
-                    .sandbox
-                    .prove_dead(self.ledger.execution, number, &facts)
-                    .await
-                    .map_err(|error| crate::port::JournalError::Store(error.to_string()))?;
-                unseen()
-            }
+        let error = match sandboxed.wait().await {
+            Ok(ended) => return Ok(ended),
+            Err(error) => error,
         };
+        tracing::warn!(execution = %self.ledger.execution, %error, "the end of a sandbox was not seen; proving it dead");
+        let facts = sandboxed.facts().clone();
+        drop(sandboxed);
+        let proved = self.services.ports.sandbox.prove_dead(self.ledger.execution, number, &facts).await;
+        proved.map_err(|error| crate::port::JournalError::Store(error.to_string()))?;
+        Ok(Ended { stderr: error.to_string().into_bytes(), ..unseen() })
+    }
+
+    async fn record_ended(
+        &mut self,
+        number: u32,
+        ended: &Ended,
+        channel_violations: u64,
+    ) -> Result<(), RecordError> {
         let mut violations = ended.violations.clone();
         if channel_violations > 0 {
             violations.push(Violation {
@@ -230,8 +258,7 @@ impl Driver {
         };
         let (stdout, stderr) = (output(&ended.stdout), output(&ended.stderr));
         let body = Body::GenerationEnded { generation: number, status: ended.status, stdout, stderr };
-        self.ledger.fact(body, blobs, Durability::Process).await?;
-        Ok(ended)
+        self.ledger.fact(body, blobs, Durability::Process).await
     }
 
     fn bootstrap_spec(&self, generation: u32, prompt: &str, mounts: Vec<crate::port::Mount>) -> SandboxSpec {

@@ -89,7 +89,6 @@ impl Driver {
             }
         };
         let settled = services.monitor.pass(&mut self.ledger, &self.authority, &action, perform).await?;
-        self.record_files_if_due().await?;
         match settled {
             Settled::Interrupted => Err(self.stop_reason()),
             _ if self.generation.as_ref().is_some_and(|generation| generation.waiting.is_none()) => {

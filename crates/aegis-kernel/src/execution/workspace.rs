@@ -3,22 +3,46 @@
 use std::sync::Arc;
 
 use aegis_core::execution::FailureReason;
-use aegis_core::{Body, Durability, SpanContext, StreamId, VolumeId};
+use aegis_core::{Actor, Body, Durability, ExecutionId, SpanContext, StreamId, Tenant, VolumeId};
 use aegis_security::commitment;
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::driver::{Driver, Halt};
-use crate::port::{EventQuery, FileRecords, Files, Grant, Mount, Tree, VolumeError, VolumeSpec, Workspace};
-use crate::record::{Ledger, RecordError};
+use crate::port::{
+    EventQuery, FileRecords, Files, Grant, Mount, NewBlob, Tree, VolumeError, VolumeSpec, Workspace,
+};
+use crate::record::{Ledger, RecordError, Scribe};
 
 /// How often file operations are recorded while they go on.
 const RECORD_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// An execution's open volumes.
+/// An execution's open volumes. What happens under their grants is recorded each second while they are open.
 pub(crate) struct Rooms {
     pub(crate) workspace: Arc<Workspace>,
+    notes: Notes,
+    stop: DropGuard,
+    recorder: JoinHandle<()>,
 }
 
 impl Rooms {
+    fn open(workspace: Arc<Workspace>, notes: Notes) -> Self {
+        let stop = CancellationToken::new();
+        let (watched, pen, stopped) = (Arc::clone(&workspace), notes.clone(), stop.clone());
+        let recorder = tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    () = stopped.cancelled() => return,
+                    () = tokio::time::sleep(RECORD_EVERY) => {}
+                }
+                if let Err(error) = pen.record(&watched).await {
+                    tracing::warn!(%error, "file operations were not recorded");
+                }
+            }
+        });
+        Self { workspace, notes, stop: stop.drop_guard(), recorder }
+    }
+
     /// Volumes as a sandbox sees them.
     pub(crate) fn mounts(&self, read_only: bool) -> Vec<Mount> {
         let mounted = |files: &Arc<dyn Files>| {
@@ -32,18 +56,12 @@ impl Rooms {
         self.workspace.volumes().iter().filter_map(mounted).collect()
     }
 
-    /// Records what happened under the grants since last asked.
-    pub(crate) async fn record(&self, ledger: &Ledger) -> Result<(), RecordError> {
-        for files in self.workspace.volumes() {
-            if let Some(records) = files.take_records() {
-                note_records(ledger, files.grant().volume, records).await?;
-            }
-        }
-        Ok(())
-    }
-
     /// Records the rest and unmounts.
-    pub(crate) async fn close(self, ledger: &Ledger) -> Result<(), RecordError> {
+    pub(crate) async fn close(self) -> Result<(), RecordError> {
+        drop(self.stop);
+        if let Err(error) = self.recorder.await {
+            tracing::warn!(%error, "the recorder of file operations ended early");
+        }
         let workspace = Arc::clone(&self.workspace);
         let unmounted = tokio::task::spawn_blocking(move || {
             for files in workspace.volumes() {
@@ -53,7 +71,74 @@ impl Rooms {
         if let Err(error) = unmounted.await {
             tracing::warn!(%error, "a volume was not unmounted in good order");
         }
-        self.record(ledger).await
+        self.notes.record(&self.workspace).await
+    }
+}
+
+/// Writes on the streams of an execution's volumes.
+#[derive(Clone)]
+struct Notes {
+    scribe: Scribe,
+    tenant: Tenant,
+    actor: Actor,
+    execution: ExecutionId,
+    span: SpanContext,
+}
+
+impl Notes {
+    fn of(ledger: &Ledger) -> Self {
+        // In the trace of the iteration that causes it.
+        let span = SpanContext {
+            trace_id: ledger.state.root.trace_id,
+            span_id: ledger.state.iteration_span,
+            parent_span_id: Some(ledger.state.root.span_id),
+        };
+        Self {
+            scribe: ledger.scribe.clone(),
+            tenant: ledger.tenant.clone(),
+            actor: ledger.actor.clone(),
+            execution: ledger.execution,
+            span,
+        }
+    }
+
+    /// Records what happened under the grants since last asked.
+    async fn record(&self, workspace: &Workspace) -> Result<(), RecordError> {
+        for files in workspace.volumes() {
+            if let Some(records) = files.take_records() {
+                self.note_records(files.grant().volume, records).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn note_records(&self, volume: VolumeId, records: FileRecords) -> Result<(), RecordError> {
+        let mut blobs = Vec::new();
+        let ranges = serde_json::json!(records.ranges).to_string();
+        let body = Body::VolumeRecorded {
+            execution: self.execution,
+            reads: records.reads,
+            writes: records.writes,
+            read_bytes: records.read_bytes,
+            written_bytes: records.written_bytes,
+            refused: records.refused,
+            ranges: self.scribe.blob(ranges, &mut blobs),
+        };
+        self.note(volume, body, blobs).await
+    }
+
+    async fn note(&self, volume: VolumeId, body: Body, blobs: Vec<NewBlob>) -> Result<(), RecordError> {
+        let stream = StreamId::Volume(volume);
+        let note = self.scribe.note(
+            &self.tenant,
+            stream,
+            &self.actor,
+            self.span,
+            (body, blobs),
+            Durability::Process,
+        );
+        note.await?;
+        Ok(())
     }
 }
 
@@ -97,7 +182,7 @@ impl Driver {
             self.note_divergence(&files).await?;
             open.push(files);
         }
-        Ok(Rooms { workspace: Arc::new(Workspace::new(open)) })
+        Ok(Rooms::open(Arc::new(Workspace::new(open)), Notes::of(&self.ledger)))
     }
 
     async fn note_volume_created(
@@ -115,7 +200,7 @@ impl Driver {
             size_limit: plan.size_limit,
             expires_at: Some(expires_at),
         };
-        note(&self.ledger, volume, body, Vec::new()).await?;
+        Notes::of(&self.ledger).note(volume, body, Vec::new()).await?;
         Ok(())
     }
 
@@ -129,7 +214,7 @@ impl Driver {
             read_only: grant.read_only,
             rules: self.ledger.scribe.blob(rules, &mut blobs),
         };
-        note(&self.ledger, grant.volume, body, blobs).await?;
+        Notes::of(&self.ledger).note(grant.volume, body, blobs).await?;
         Ok(())
     }
 
@@ -163,26 +248,14 @@ impl Driver {
             execution: self.ledger.execution,
             difference: self.ledger.scribe.blob(difference.to_string(), &mut blobs),
         };
-        note(&self.ledger, volume, body, blobs).await?;
-        Ok(())
-    }
-
-    /// Records file operations, at most once a second: what happens in between is coalesced.
-    pub(crate) async fn record_files_if_due(&mut self) -> Result<(), Halt> {
-        if self.files_recorded.elapsed() < RECORD_EVERY {
-            return Ok(());
-        }
-        self.files_recorded = tokio::time::Instant::now();
-        if let Some(rooms) = &self.rooms {
-            rooms.record(&self.ledger).await?;
-        }
+        Notes::of(&self.ledger).note(volume, body, blobs).await?;
         Ok(())
     }
 
     /// Records the tree of every volume at an iteration's end.
     pub(crate) async fn record_tree(&mut self) -> Result<(), Halt> {
         let Some(rooms) = &self.rooms else { return Ok(()) };
-        rooms.record(&self.ledger).await?;
+        Notes::of(&self.ledger).record(&rooms.workspace).await?;
         for files in rooms.workspace.volumes() {
             let tree = read_tree(Arc::clone(files)).await.map_err(volume_failed)?;
             let text = serde_json::to_string(&tree)
@@ -196,7 +269,7 @@ impl Driver {
                 bytes: tree.entries.iter().map(|entry| entry.size).sum(),
                 tree: self.ledger.scribe.blob(text, &mut blobs),
             };
-            note(&self.ledger, files.grant().volume, body, blobs).await?;
+            Notes::of(&self.ledger).note(files.grant().volume, body, blobs).await?;
         }
         Ok(())
     }
@@ -210,41 +283,6 @@ async fn read_tree(files: Arc<dyn Files>) -> Result<Tree, VolumeError> {
     tokio::task::spawn_blocking(move || files.tree())
         .await
         .map_err(|error| VolumeError::Io(error.to_string()))?
-}
-
-async fn note_records(ledger: &Ledger, volume: VolumeId, records: FileRecords) -> Result<(), RecordError> {
-    let mut blobs = Vec::new();
-    let ranges = serde_json::json!(records.ranges).to_string();
-    let body = Body::VolumeRecorded {
-        execution: ledger.execution,
-        reads: records.reads,
-        writes: records.writes,
-        read_bytes: records.read_bytes,
-        written_bytes: records.written_bytes,
-        refused: records.refused,
-        ranges: ledger.scribe.blob(ranges, &mut blobs),
-    };
-    note(ledger, volume, body, blobs).await
-}
-
-/// Records an event on a volume's stream, in the trace of the iteration that caused it.
-async fn note(
-    ledger: &Ledger,
-    volume: VolumeId,
-    body: Body,
-    blobs: Vec<crate::port::NewBlob>,
-) -> Result<(), RecordError> {
-    let span = SpanContext {
-        trace_id: ledger.state.root.trace_id,
-        span_id: ledger.state.iteration_span,
-        parent_span_id: Some(ledger.state.root.span_id),
-    };
-    let stream = StreamId::Volume(volume);
-    ledger
-        .scribe
-        .note(&ledger.tenant, stream, &ledger.actor, span, (body, blobs), Durability::Process)
-        .await?;
-    Ok(())
 }
 
 /// `{added, changed, removed}` by path; null if nothing differs.
