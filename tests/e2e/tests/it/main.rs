@@ -4,3 +4,5 @@
 mod first_run;
 #[cfg(test)]
 mod manifests;
+#[cfg(test)]
+mod seed;
