@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use aegis_kernel::port::JournalError;
+use sqlx::sqlite::SqlitePool;
 
 use crate::folder::{Folder, write_new};
+use crate::keys::KeyRing;
 use crate::store::Store;
 use crate::writer::store_error;
 
@@ -17,26 +19,7 @@ impl Store {
     /// If the folder holds a journal already or cannot be written.
     pub async fn backup(&self, to: &Path) -> Result<(), JournalError> {
         self.checkpoint().await?;
-        let target = Folder::prepare(to).map_err(store_error)?;
-        if target.journal().exists() {
-            return Err(store_error(format!(
-                "`{}` holds a journal already; give an empty folder",
-                to.display()
-            )));
-        }
-        // Segments first: one that is archived meanwhile is then still in the database copy.
-        copy_files(&self.folder.archive(), &target.archive()).map_err(store_error)?;
-        let path = target.journal();
-        let path = path.to_str().ok_or_else(|| store_error("the folder's path is not UTF-8"))?;
-        // VACUUM INTO writes another file; the reader's own database stays as it is.
-        let mut connection = self.readers.acquire().await.map_err(store_error)?;
-        sqlx::query("PRAGMA query_only = OFF").execute(&mut *connection).await.map_err(store_error)?;
-        let copied = sqlx::query("VACUUM INTO ?1").bind(path.to_owned()).execute(&mut *connection).await;
-        sqlx::query("PRAGMA query_only = ON").execute(&mut *connection).await.map_err(store_error)?;
-        copied.map_err(store_error)?;
-        copy_files(&self.folder.archive(), &target.archive()).map_err(store_error)?;
-        let heads = std::fs::read(self.folder.checkpoints()).map_err(store_error)?;
-        write_new(&target.checkpoints(), &heads).map_err(store_error)
+        copy_journal(&self.readers, &self.folder, to).await
     }
 
     /// Copies the data keys to `keys` and the node key that opens them to `node_key`. Keep both apart from backups of
@@ -45,18 +28,53 @@ impl Store {
     /// # Errors
     /// If either file exists or cannot be written.
     pub async fn backup_keys(&self, keys: &Path, node_key: &Path) -> Result<(), JournalError> {
-        for path in [keys, node_key] {
-            if path.exists() {
-                return Err(store_error(format!("`{}` is there already", path.display())));
-            }
-        }
-        // Made first, so that the copy never is readable by others.
-        crate::folder::private_file(keys).map_err(store_error)?;
-        let path = keys.to_str().ok_or_else(|| store_error("the file's path is not UTF-8"))?;
-        self.keys.copy_to(path).await.map_err(store_error)?;
-        let key = zeroize::Zeroizing::new(std::fs::read(self.folder.node_key()).map_err(store_error)?);
-        write_new(node_key, &key).map_err(store_error)
+        copy_keys(&self.keys, &self.folder, keys, node_key).await
     }
+}
+
+/// Copies the journal as it is now.
+pub(crate) async fn copy_journal(
+    readers: &SqlitePool,
+    folder: &Folder,
+    to: &Path,
+) -> Result<(), JournalError> {
+    let target = Folder::prepare(to).map_err(store_error)?;
+    if target.journal().exists() {
+        return Err(store_error(format!("`{}` holds a journal already; give an empty folder", to.display())));
+    }
+    // Segments first: one that is archived meanwhile is then still in the database copy.
+    copy_files(&folder.archive(), &target.archive()).map_err(store_error)?;
+    let path = target.journal();
+    let path = path.to_str().ok_or_else(|| store_error("the folder's path is not UTF-8"))?;
+    // VACUUM INTO writes another file; the reader's own database stays as it is.
+    let mut connection = readers.acquire().await.map_err(store_error)?;
+    sqlx::query("PRAGMA query_only = OFF").execute(&mut *connection).await.map_err(store_error)?;
+    let copied = sqlx::query("VACUUM INTO ?1").bind(path.to_owned()).execute(&mut *connection).await;
+    sqlx::query("PRAGMA query_only = ON").execute(&mut *connection).await.map_err(store_error)?;
+    copied.map_err(store_error)?;
+    copy_files(&folder.archive(), &target.archive()).map_err(store_error)?;
+    let heads = std::fs::read(folder.checkpoints()).map_err(store_error)?;
+    write_new(&target.checkpoints(), &heads).map_err(store_error)
+}
+
+/// Copies the keys.
+pub(crate) async fn copy_keys(
+    ring: &KeyRing,
+    folder: &Folder,
+    keys: &Path,
+    node_key: &Path,
+) -> Result<(), JournalError> {
+    for path in [keys, node_key] {
+        if path.exists() {
+            return Err(store_error(format!("`{}` is there already", path.display())));
+        }
+    }
+    // Made first, so that the copy never is readable by others.
+    crate::folder::private_file(keys).map_err(store_error)?;
+    let path = keys.to_str().ok_or_else(|| store_error("the file's path is not UTF-8"))?;
+    ring.copy_to(path).await.map_err(store_error)?;
+    let key = zeroize::Zeroizing::new(std::fs::read(folder.node_key()).map_err(store_error)?);
+    write_new(node_key, &key).map_err(store_error)
 }
 
 fn copy_files(from: &Path, to: &Path) -> std::io::Result<()> {

@@ -16,7 +16,9 @@ use base64::engine::general_purpose::STANDARD;
 use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
 use sqlx::Row;
+use sqlx::sqlite::SqlitePool;
 
+use crate::folder::Folder;
 use crate::leaves::{Archive, segments};
 use crate::open::frontier_at;
 use crate::prove::newest;
@@ -84,44 +86,55 @@ impl Store {
         to: &mut (dyn Write + Send),
     ) -> Result<ExportHeader, JournalError> {
         self.checkpoint().await?;
-        let mut connection = self.readers.acquire().await.map_err(store_error)?;
-        let (size, checkpoint) =
-            newest(&mut connection).await?.ok_or_else(|| store_error("the log has no signed head"))?;
-        let next = range.end.min(size);
-        let first = range.start.min(next);
-        let frontier = frontier_at(&mut connection, first).await.map_err(store_error)?;
-        let nodes = consistency_nodes(next, size).map_err(store_error)?;
-        let hashes = load_nodes(&mut connection, nodes.into_iter().flatten()).await.map_err(store_error)?;
-        let consistency =
-            consistency_proof(next, size, |node| hashes.get(&node).copied()).map_err(store_error)?;
-        let header = ExportHeader {
-            aegis_export: VERSION,
-            public_key: STANDARD.encode(self.public_key),
-            checkpoint,
-            first,
-            next,
-            frontier: STANDARD.encode(frontier.to_bytes()),
-            consistency,
-        };
-        let line = serde_json::to_string(&header).map_err(store_error)?;
-        writeln!(to, "{line}").map_err(store_error)?;
-        let mut archive = Archive::new(&self.folder, segments(&mut connection).await.map_err(store_error)?);
-        let mut rows = sqlx::query("SELECT seq, leaf FROM events WHERE seq >= ?1 AND seq < ?2 ORDER BY seq")
-            .bind(first.cast_signed())
-            .bind(next.cast_signed())
-            .fetch(&mut *connection);
-        while let Some(row) = rows.try_next().await.map_err(store_error)? {
-            let written = match row.try_get::<Option<&[u8]>, _>(1).map_err(store_error)? {
-                Some(leaf) => to.write_all(leaf),
-                None => {
-                    let seq: i64 = row.try_get(0).map_err(store_error)?;
-                    to.write_all(&archive.leaf(seq.cast_unsigned()).map_err(store_error)?)
-                }
-            };
-            written.and_then(|()| to.write_all(b"\n")).map_err(store_error)?;
-        }
-        Ok(header)
+        write_export(&self.readers, &self.folder, &self.public_key, range, to).await
     }
+}
+
+/// Writes the export of what is signed.
+pub(crate) async fn write_export(
+    readers: &SqlitePool,
+    folder: &Folder,
+    public_key: &[u8; 32],
+    range: Range<u64>,
+    to: &mut (dyn Write + Send),
+) -> Result<ExportHeader, JournalError> {
+    let mut connection = readers.acquire().await.map_err(store_error)?;
+    let (size, checkpoint) =
+        newest(&mut connection).await?.ok_or_else(|| store_error("the log has no signed head"))?;
+    let next = range.end.min(size);
+    let first = range.start.min(next);
+    let frontier = frontier_at(&mut connection, first).await.map_err(store_error)?;
+    let nodes = consistency_nodes(next, size).map_err(store_error)?;
+    let hashes = load_nodes(&mut connection, nodes.into_iter().flatten()).await.map_err(store_error)?;
+    let consistency =
+        consistency_proof(next, size, |node| hashes.get(&node).copied()).map_err(store_error)?;
+    let header = ExportHeader {
+        aegis_export: VERSION,
+        public_key: STANDARD.encode(public_key),
+        checkpoint,
+        first,
+        next,
+        frontier: STANDARD.encode(frontier.to_bytes()),
+        consistency,
+    };
+    let line = serde_json::to_string(&header).map_err(store_error)?;
+    writeln!(to, "{line}").map_err(store_error)?;
+    let mut archive = Archive::new(folder, segments(&mut connection).await.map_err(store_error)?);
+    let mut rows = sqlx::query("SELECT seq, leaf FROM events WHERE seq >= ?1 AND seq < ?2 ORDER BY seq")
+        .bind(first.cast_signed())
+        .bind(next.cast_signed())
+        .fetch(&mut *connection);
+    while let Some(row) = rows.try_next().await.map_err(store_error)? {
+        let written = match row.try_get::<Option<&[u8]>, _>(1).map_err(store_error)? {
+            Some(leaf) => to.write_all(leaf),
+            None => {
+                let seq: i64 = row.try_get(0).map_err(store_error)?;
+                to.write_all(&archive.leaf(seq.cast_unsigned()).map_err(store_error)?)
+            }
+        };
+        written.and_then(|()| to.write_all(b"\n")).map_err(store_error)?;
+    }
+    Ok(header)
 }
 
 /// Checks an export with the log's raw Ed25519 public key alone; answers with its header.

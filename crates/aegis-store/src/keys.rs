@@ -145,7 +145,10 @@ impl KeyRing {
 
     /// Writes a copy of the key database; the node key is not in it.
     pub(crate) async fn copy_to(&self, path: &str) -> Result<(), sqlx::Error> {
-        sqlx::query("VACUUM INTO ?1").bind(path.to_owned()).execute(&self.database).await.map(|_| ())
+        // A ring that was opened to read writes another file here, not its own.
+        let mut connection = self.database.acquire().await?;
+        sqlx::query("PRAGMA query_only = OFF").execute(&mut *connection).await?;
+        sqlx::query("VACUUM INTO ?1").bind(path.to_owned()).execute(&mut *connection).await.map(|_| ())
     }
 
     pub(crate) async fn close(&self) {

@@ -153,11 +153,11 @@ impl Store {
         self.ask(|answer| Command::Archive { before, answer }).await
     }
 
-    /// Syncs, signs the head and lets the folder go.
+    /// Syncs, signs the head and lets the folder go. Whoever still holds the store is then told that it has stopped.
     ///
     /// # Errors
     /// If the journal has stopped before.
-    pub async fn close(self) -> Result<(), JournalError> {
+    pub async fn close(&self) -> Result<(), JournalError> {
         let closed = self.ask(|answer| Command::Close { answer }).await;
         self.queue.closed().await;
         self.readers.close().await;

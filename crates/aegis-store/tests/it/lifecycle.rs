@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aegis_core::{Body, Durability, StreamId};
 use aegis_kernel::port::{BlobCopy, EventQuery, Journal, JournalError};
-use aegis_store::{OpenError, Store, VerifyOptions, verify, verify_export};
+use aegis_store::{OpenError, Reading, Store, VerifyOptions, verify, verify_export};
 use aegis_testkit::conformance::journal::fixture::Fixture;
 use sqlx::{Connection, Row};
 
@@ -218,6 +218,42 @@ async fn a_backup_with_its_keys_opens_the_blobs() {
     .unwrap();
     assert!(report.is_sound(), "{:?}", report.damage);
     assert_eq!(report.blobs, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_in_use_is_exported_and_copied_from_beside() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    fill(&store, 1).await;
+    store.checkpoint().await.unwrap();
+    let size = store.head().await.unwrap().size;
+    let reading = Reading::open(folder.path()).await.unwrap();
+    assert_eq!(reading.public_key(), store.public_key());
+    let mut exported = Vec::new();
+    assert_eq!(reading.export(0..u64::MAX, &mut exported).await.unwrap().next, size);
+    assert_eq!(verify_export(&mut exported.as_slice(), store.public_key()).unwrap().next, size);
+    let backup = tempfile::tempdir().unwrap();
+    reading.backup(backup.path()).await.unwrap();
+    reading.backup_keys(&backup.path().join("keys.db"), &backup.path().join("keys/node.key")).await.unwrap();
+    reading.close().await;
+    assert!(std::fs::metadata(backup.path().join("keys.db")).unwrap().len() > 0);
+    append_one(&store, 2).await;
+    let report = verify(&VerifyOptions {
+        folder: backup.path().to_owned(),
+        public_key: Some(*store.public_key()),
+        blobs: false,
+        deep: true,
+        ..VerifyOptions::default()
+    })
+    .await
+    .unwrap();
+    assert!(report.is_sound() && report.events == size, "{:?}", report.damage);
+    // Who still holds a closed store is told so.
+    let shared = std::sync::Arc::new(store);
+    let holder = std::sync::Arc::clone(&shared);
+    shared.close().await.unwrap();
+    assert!(matches!(holder.checkpoint().await, Err(JournalError::Store(_))));
+    assert!(Reading::open(&folder.path().join("nowhere")).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
