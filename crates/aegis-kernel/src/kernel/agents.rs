@@ -1,12 +1,20 @@
 //! Deploying agents and changing their state.
 
-use aegis_core::{AgentId, Body, Diagnosis, Durability, ErrorCode, Name, StreamId, Tenant};
+use aegis_core::{Actor, AgentId, Body, Diagnosis, Durability, ErrorCode, Name, StreamId, Tenant};
 use aegis_manifest::{AgentManifest, NodeFacts, Unenforced};
 use aegis_security::commitment;
 
 use super::{AgentSelector, Caller, DeployOptions, Deployed, Kernel, Refusal, refuse_platform, unrecorded};
 use crate::port::{AgentRecord, AgentState, AgentVersion, Append};
 use crate::tools::Home;
+
+/// Platform agents looked at in one read.
+const PLATFORM_PAGE: usize = 100;
+
+/// Who deploys platform agents: the node itself.
+fn platform() -> Caller {
+    Caller { tenant: Tenant::platform(), actor: Actor::daemon() }
+}
 
 impl Kernel {
     /// Accepts a manifest. The identical document again changes nothing.
@@ -19,8 +27,49 @@ impl Kernel {
         document: &str,
         options: DeployOptions,
     ) -> Result<Deployed, Refusal> {
-        let manifest = parse(document)?;
         refuse_platform(caller)?;
+        self.accept(caller, document, options).await
+    }
+
+    /// Accepts a manifest of the node's configuration for the tenant `platform`, whose agents every tenant may use. It
+    /// replaces other content under the same version.
+    ///
+    /// # Errors
+    /// All problems of the document at once.
+    pub async fn deploy_platform(&self, document: &str) -> Result<Deployed, Refusal> {
+        self.accept(&platform(), document, DeployOptions { force: true, validate_only: false }).await
+    }
+
+    /// Removes the platform agents that are not among `kept`: the configuration does not name them any more.
+    ///
+    /// # Errors
+    /// If the journal cannot be read or written.
+    pub async fn keep_platform(&self, kept: &[AgentId]) -> Result<(), Diagnosis> {
+        let caller = platform();
+        let mut cursor: Option<String> = None;
+        loop {
+            let journal = &self.services.ports.journal;
+            let page =
+                journal.agents(&caller.tenant, cursor.as_deref(), PLATFORM_PAGE).await.map_err(unrecorded)?;
+            for agent in page.items {
+                if agent.state != AgentState::Removed && !kept.contains(&agent.id) {
+                    self.record_change(&caller, &agent, Body::AgentRemoved {}).await?;
+                }
+            }
+            cursor = page.next_cursor;
+            if cursor.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn accept(
+        &self,
+        caller: &Caller,
+        document: &str,
+        options: DeployOptions,
+    ) -> Result<Deployed, Refusal> {
+        let manifest = parse(document)?;
         self.check_references(&manifest)?;
         let warnings: Vec<String> = self.unenforced(&manifest).iter().map(describe).collect();
         let name = manifest.metadata.name.clone();
@@ -141,10 +190,14 @@ impl Kernel {
         if agent.state == to {
             return Ok(());
         }
+        self.record_change(caller, &agent, body).await
+    }
+
+    async fn record_change(&self, caller: &Caller, agent: &AgentRecord, body: Body) -> Result<(), Diagnosis> {
         let scribe = self.scribe();
         let append = Append {
             tenant: caller.tenant.clone(),
-            stream: StreamId::Agent(id),
+            stream: StreamId::Agent(agent.id),
             expected: Some(agent.stream_seq),
             events: vec![scribe.event(scribe.root_span(), &caller.actor, body)],
             blobs: Vec::new(),

@@ -20,7 +20,6 @@ impl NodeConfig {
             (spec.nats.is_some(), "nats", "remove it"),
             (spec.governance.is_some(), "governance", "remove it"),
             (!spec.mcp_servers.is_empty(), "mcp_servers", "remove them: the built-in tools are there"),
-            (!spec.platform_agents.is_empty(), "platform_agents", "deploy them by `aegis agent deploy`"),
             (spec.observability.metrics.is_some(), "observability.metrics", "remove it"),
             (spec.observability.tracing.is_some(), "observability.tracing", "remove it"),
             (
