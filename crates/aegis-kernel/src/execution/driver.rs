@@ -229,12 +229,12 @@ impl Driver {
             Halt::Stopped(StopReason::ExecutionTimeout) => {
                 let reason = FailureReason::ExecutionTimeout;
                 let limit = self.ledger.state.plan.total_timeout_ms;
-                self.fail(reason, format!("{} ({} ms)", reason.words(), limit)).await
+                self.fail(reason, format!("{} ({})", reason.words(), in_words(limit))).await
             }
             Halt::Stopped(StopReason::IterationTimeout) => {
                 let reason = FailureReason::IterationTimeout;
                 let limit = self.ledger.state.plan.iteration_timeout_ms;
-                self.fail_iteration(reason, format!("{} ({} ms)", reason.words(), limit)).await
+                self.fail_iteration(reason, format!("{} ({})", reason.words(), in_words(limit))).await
             }
             Halt::Iteration(reason, detail) => self.fail_iteration(reason, detail).await,
             Halt::Execution(reason, detail) => self.fail(reason, detail).await,
@@ -273,4 +273,9 @@ impl Driver {
     pub(crate) async fn text(&self, blob: &BlobRef) -> Result<String, RecordError> {
         Ok(self.ledger.scribe.text(StreamId::Execution(self.ledger.execution), blob).await?)
     }
+}
+
+/// A limit as manifests write it.
+fn in_words(millis: u64) -> String {
+    if millis.is_multiple_of(1_000) { format!("{} s", millis / 1_000) } else { format!("{millis} ms") }
 }
