@@ -1,5 +1,7 @@
 //! What can happen: every kind of event, with what it holds.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::BlobRef;
@@ -227,9 +229,9 @@ bodies! {
     ViolationRecorded = "sandbox.violation" {
         /// The generation.
         generation: u32,
-        /// Which door: `control`, `volume`, `limits`.
+        /// Which door: `control`, `limits`. What a volume refused is in `volume.recorded`.
         door: String,
-        /// What it tried, as a stable name such as `second_connection`, `wrong_dispatch_id`, `special_file`.
+        /// What it tried, as a stable name such as `second_connection`, `wrong_peer`, `foreign_message`, `memory`, `pids`.
         what: String,
         /// How often since the last record.
         count: u64,
@@ -412,6 +414,9 @@ bodies! {
         written_bytes: u64,
         /// Operations refused.
         refused: u64,
+        /// Why, by stable names such as `path_rule`, `special_file`, `hard_link`, `escaping_link`, `size_limit`.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        refusals: BTreeMap<String, u64>,
         /// What was touched: JSON list of `{path, op, offset, bytes}`.
         ranges: BlobRef,
     }

@@ -268,7 +268,9 @@ impl Driver {
         if prompt.len() <= PROMPT_ARGUMENT_BYTES_MAX && !prompt.contains('\0') {
             argv.push(prompt.to_owned());
         }
-        let mut env = base_environment(&self.blueprint.env);
+        // The manifest's own variables go to commands alone: the loader obeys some, and who loads code into the
+        // bootstrap speaks for it.
+        let mut env = base_environment(&[]);
         env.extend([
             ("AEGIS_AGENT_ID".to_owned(), self.blueprint.agent.to_string()),
             ("AEGIS_EXECUTION_ID".to_owned(), self.ledger.execution.to_string()),
@@ -304,11 +306,16 @@ impl Driver {
 pub(crate) fn base_environment(manifest: &[(String, String)]) -> Vec<(String, String)> {
     let fixed = [("PATH", "/usr/bin:/bin"), ("HOME", "/tmp"), ("LANG", "C.UTF-8")];
     let own = fixed.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let foreign = manifest.iter().filter(|(name, _)| !name.starts_with("AEGIS_")).cloned();
+    let foreign = command_environment(manifest);
     own.into_iter()
         .filter(|(name, _)| !manifest.iter().any(|(other, _)| other == name))
         .chain(foreign)
         .collect()
+}
+
+/// The manifest's variables for commands; none of them replaces the daemon's.
+pub(crate) fn command_environment(manifest: &[(String, String)]) -> impl Iterator<Item = (String, String)> {
+    manifest.iter().filter(|(name, _)| !name.starts_with("AEGIS_")).cloned()
 }
 
 fn sandbox_failed(error: SandboxError) -> Halt {

@@ -12,7 +12,7 @@ use aegis_core::{
 use tokio_util::sync::CancellationToken;
 
 use super::driver::{Driver, Halt};
-use super::generation::Generation;
+use super::generation::{Generation, command_environment};
 use super::{StopReason, Stopper};
 use crate::dispatch::Down;
 use crate::monitor::{Action, Performed, Settled, Target};
@@ -73,11 +73,12 @@ impl Driver {
             execution: self.ledger.execution,
             workspace: std::sync::Arc::clone(&self.rooms().await?.workspace),
         };
+        let environment = command_environment(&self.blueprint.env).collect();
         let (live, stopper) = (&mut self.generation, self.stopper.clone());
         let (home, context, wanted) = (&home, &context, &call);
         let perform = move |id: ActionId| async move {
             match home {
-                Some(Home::Sandbox(_)) => run_command(live, &stopper, id, wanted).await,
+                Some(Home::Sandbox(_)) => run_command(live, &stopper, id, (wanted, environment)).await,
                 Some(Home::Host(host, _)) => {
                     let cancel = CancellationToken::new();
                     tokio::select! {
@@ -256,7 +257,7 @@ async fn run_command(
     live: &mut Option<Generation>,
     stopper: &Stopper,
     id: ActionId,
-    call: &ToolCall,
+    (call, env_additions): (&ToolCall, BTreeMap<String, String>),
 ) -> Performed {
     let Some(generation) = live else { return Performed::Interrupted };
     let command = match tools::Command::parse(&call.arguments) {
@@ -271,7 +272,7 @@ async fn run_command(
         command: command.program,
         args: command.args,
         cwd: command.cwd,
-        env_additions: BTreeMap::new(),
+        env_additions,
         timeout_secs: command.timeout.as_secs(),
         max_output_bytes: COMMAND_OUTPUT_BYTES_MAX as u64,
     };

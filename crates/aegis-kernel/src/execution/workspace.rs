@@ -122,6 +122,7 @@ impl Notes {
             read_bytes: records.read_bytes,
             written_bytes: records.written_bytes,
             refused: records.refused,
+            refusals: records.refusals,
             ranges: self.scribe.blob(ranges, &mut blobs),
         };
         self.note(volume, body, blobs).await

@@ -1,5 +1,6 @@
 //! Volumes: the files of an execution, the same through tools and inside the sandbox.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -130,6 +131,9 @@ pub struct FileRecords {
     pub written_bytes: u64,
     /// Operations refused.
     pub refused: u64,
+    /// Why: `path_rule`, `read_only`, `special_file`, `hard_link`, `escaping_link`, `path_name`, `owner`, `size_limit`.
+    #[serde(default)]
+    pub refusals: BTreeMap<String, u64>,
     /// What was touched, coalesced, at most a bounded number; counts above hold always.
     pub ranges: Vec<FileRange>,
 }

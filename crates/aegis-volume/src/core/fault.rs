@@ -51,9 +51,19 @@ impl From<Errno> for Fault {
 }
 
 impl Fault {
-    /// Whether it is a denial to be recorded, not a circumstance such as a missing file.
-    pub(crate) fn is_refusal(self) -> bool {
-        !matches!(self, Self::Full(_) | Self::Os(_) | Self::Closed)
+    /// The name under which it is recorded, if it is a denial and not a circumstance such as a missing file.
+    pub(crate) fn refusal(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Rule(_) => "path_rule",
+            Self::ReadOnly => "read_only",
+            Self::Special => "special_file",
+            Self::HardLink => "hard_link",
+            Self::EscapingLink => "escaping_link",
+            Self::Name => "path_name",
+            Self::Owner => "owner",
+            Self::Full(_) => "size_limit",
+            Self::Os(_) | Self::Closed => return None,
+        })
     }
 
     /// What a program sees through a mounted front.

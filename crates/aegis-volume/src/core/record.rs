@@ -72,7 +72,8 @@ impl Recorder {
                 totals.reads += 1;
                 totals.read_bytes += bytes;
             }
-            Operation::Refused => totals.refused += 1,
+            // Counted where the reason is known.
+            Operation::Refused => {}
             Operation::Write => {
                 totals.writes += 1;
                 totals.written_bytes += bytes;
@@ -80,6 +81,14 @@ impl Recorder {
             _ => totals.writes += 1,
         }
         inner.add_range((Arc::clone(path), operation), offset, offset.saturating_add(bytes));
+    }
+
+    /// Counts one operation that was refused, by its reason.
+    pub(crate) fn refuse(&self, why: &'static str, path: &Arc<str>) {
+        let mut inner = lock(&self.0);
+        inner.totals.refused += 1;
+        *inner.totals.refusals.entry(why.to_owned()).or_default() += 1;
+        inner.add_range((Arc::clone(path), Operation::Refused), 0, 0);
     }
 
     /// What happened since last asked; `None` if nothing.
@@ -147,9 +156,10 @@ mod tests {
         for at in [0, 10, 30, 20] {
             recorder.record(Operation::Write, &path, at, 10);
         }
-        recorder.record(Operation::Refused, &path, 0, 0);
+        recorder.refuse("hard_link", &path);
         let records = recorder.take().unwrap();
         assert_eq!((records.writes, records.written_bytes, records.refused), (4, 40, 1));
+        assert_eq!(records.refusals, BTreeMap::from([("hard_link".to_owned(), 1)]));
         let range =
             |op: &str, bytes| FileRange { path: "/workspace/a".into(), op: op.into(), offset: 0, bytes };
         assert_eq!(records.ranges, vec![range("write", 40), range("refused", 0)]);

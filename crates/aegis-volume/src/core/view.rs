@@ -49,8 +49,8 @@ impl View {
 
     /// Records a refusal and hands the fault on.
     pub(crate) fn refused(&self, path: &VolumePath, fault: Fault) -> Fault {
-        if fault.is_refusal() {
-            self.record(Operation::Refused, path, 0, 0);
+        if let Some(why) = fault.refusal() {
+            self.recorder.refuse(why, &path.in_sandbox(&self.mount_path));
         }
         fault
     }
@@ -71,13 +71,16 @@ impl View {
     /// What is at `path`; a link itself.
     pub(crate) fn attributes(&self, path: &VolumePath) -> Result<Attributes, Fault> {
         self.check(path, Need::Look)?;
-        self.store.attributes(path)
+        self.store.attributes(path).map_err(|fault| self.refused(path, fault))
     }
 
     /// Opens a regular file.
     pub(crate) fn open(&self, path: &VolumePath, mode: Mode) -> Result<OpenFile, Fault> {
         self.check(path, if mode == Mode::Read { Need::Read } else { Need::Write })?;
-        let fd = self.store.open(path, access_flags(mode) | OFlags::NONBLOCK, 0)?;
+        let fd = self
+            .store
+            .open(path, access_flags(mode) | OFlags::NONBLOCK, 0)
+            .map_err(|fault| self.refused(path, fault))?;
         let label = path.in_sandbox(&self.mount_path);
         OpenFile::adopt(&self.store, fd, mode != Mode::Read, path, label, None)
             .map_err(|fault| self.refused(path, fault))

@@ -11,7 +11,7 @@ use super::lock;
 use super::path::VolumePath;
 use super::record::Operation;
 use super::rules::Need;
-use super::store::{Attributes, Change, INODE_CHARGE};
+use super::store::{Attributes, Change, INODE_CHARGE, Ledger};
 use super::view::{Mode, View, access_flags};
 
 /// What happens to a file already at the new place.
@@ -56,7 +56,7 @@ impl View {
         let mut ledger = lock(&self.store.ledger);
         ledger.check(INODE_CHARGE, self.limit()).or_else(|full| {
             // One that is there already costs nothing more.
-            self.store.attributes(path).map(|_| ()).map_err(|_| full)
+            self.store.attributes(path).map(|_| ()).map_err(|_| self.refused(path, full))
         })?;
         let flags = access_flags(mode) | OFlags::CREATE | OFlags::EXCL | OFlags::NONBLOCK;
         let fd = match self.store.open(path, flags, 0o600) {
@@ -80,7 +80,7 @@ impl View {
         let end = self.end_of(file, offset, bytes.len() as u64)?;
         let mut ledger = lock(&self.store.ledger);
         let before = file.attributes()?.size;
-        ledger.check(end.saturating_sub(before), self.limit())?;
+        self.fits(&ledger, &file.path, end.saturating_sub(before))?;
         let mut rest = bytes;
         let mut at = offset;
         let result = loop {
@@ -109,7 +109,7 @@ impl View {
         self.end_of(file, length, 0)?;
         let mut ledger = lock(&self.store.ledger);
         let before = file.attributes()?.size;
-        ledger.check(length.saturating_sub(before), self.limit())?;
+        self.fits(&ledger, &file.path, length.saturating_sub(before))?;
         rustix::fs::ftruncate(&file.fd, length)?;
         ledger.replace(before, length);
         drop(ledger);
@@ -135,7 +135,7 @@ impl View {
         let mut ledger = lock(&self.store.ledger);
         let before = file.attributes()?.size;
         if flags.is_empty() {
-            ledger.check(end.saturating_sub(before), self.limit())?;
+            self.fits(&ledger, &file.path, end.saturating_sub(before))?;
         }
         rustix::fs::fallocate(&file.fd, flags, offset, length)?;
         ledger.replace(before, file.attributes()?.size);
@@ -143,6 +143,11 @@ impl View {
         self.recorder.record(Operation::Write, &file.label, offset, 0);
         self.store.notify(self.origin, || Change::Content(file.path.clone()));
         Ok(())
+    }
+
+    /// Whether `more` bytes fit into the limit; what does not is recorded.
+    fn fits(&self, ledger: &Ledger, path: &VolumePath, more: u64) -> Result<(), Fault> {
+        ledger.check(more, self.limit()).map_err(|full| self.refused(path, full))
     }
 
     fn end_of(&self, file: &OpenFile, offset: u64, length: u64) -> Result<u64, Fault> {
@@ -158,7 +163,7 @@ impl View {
         self.check(path, Need::MakeDirectory)?;
         let mut ledger = lock(&self.store.ledger);
         let (parent, name) = self.store.parent(path)?;
-        ledger.check(INODE_CHARGE, self.limit())?;
+        self.fits(&ledger, path, INODE_CHARGE)?;
         rustix::fs::mkdirat(&parent, name, rustix::fs::Mode::RWXU)?;
         ledger.replace(0, INODE_CHARGE);
         let made = self.store.directory(path)?;
@@ -175,7 +180,7 @@ impl View {
         let mut ledger = lock(&self.store.ledger);
         let (parent, name) = self.store.parent(path)?;
         let charge = INODE_CHARGE + target.len() as u64;
-        ledger.check(charge, self.limit())?;
+        self.fits(&ledger, path, charge)?;
         rustix::fs::symlinkat(target, &parent, name)?;
         ledger.replace(0, charge);
         drop(ledger);
@@ -351,7 +356,7 @@ impl View {
             Some(FileKind::File) | None => {}
         }
         let charge = INODE_CHARGE + bytes.len() as u64;
-        ledger.check(charge.saturating_sub(before.map_or(0, |before| before.charge())), self.limit())?;
+        self.fits(&ledger, path, charge.saturating_sub(before.map_or(0, |before| before.charge())))?;
         let (staged, staged_name) = self.store.stage()?;
         let mode = before.map_or(0o644, |before| before.mode);
         let placed = write_all(&staged, bytes)
