@@ -7,6 +7,8 @@ mod action;
 mod authority;
 mod limiter;
 mod stages;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 

@@ -1,0 +1,198 @@
+//! The deciding stages, from the attacker's side.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aegis_core::{Denial, DenialCode, ExecutionId, ToolCall, ToolSchema};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::limiter::Limits;
+use super::{Action, Authority, Limiter, Permit, Target};
+use crate::port::{Access, Governed, GovernedKind, ToolFacts};
+use crate::tools::command_run_facts;
+
+const CONTEXTS: &str = "apiVersion: 100monkeys.ai/v1
+kind: NodeConfig
+metadata: {name: test}
+spec:
+  security_contexts:
+    - name: careful
+      deny_list: [fs.delete]
+      capabilities:
+        - {tool_pattern: 'fs.*', path_allowlist: [/workspace/public]}
+        - {tool_pattern: cmd.run, command_allowlist: [git, python3], subcommand_allowlist: {git: [status]}, max_response_size: 1Ki, rate_limit: {calls: 2, per_seconds: 60}}
+";
+
+fn manifest(context: &str, filesystem: &str) -> String {
+    format!(
+        "apiVersion: 100monkeys.ai/v1
+kind: Agent
+metadata: {{name: a, version: 1.0.0}}
+spec:
+  runtime: {{language: python}}
+{context}
+  security: {{filesystem: {filesystem}}}
+  tools: [fs.read, fs.write, fs.delete, cmd.run, fsadmin.read]
+"
+    )
+}
+
+fn file_tool(name: &str, access: Access) -> Arc<ToolFacts> {
+    Arc::new(ToolFacts {
+        schema: ToolSchema {
+            name: name.to_owned(),
+            description: String::new(),
+            parameters: json!({"type": "object", "properties": {"path": {"type": "string"}}, "additionalProperties": false}),
+        },
+        idempotent: true,
+        governed: vec![Governed { argument: "path", kind: GovernedKind::Path(access) }],
+    })
+}
+
+fn tools() -> Vec<Arc<ToolFacts>> {
+    vec![
+        file_tool("fs.read", Access::Read),
+        file_tool("fs.write", Access::Write),
+        file_tool("fs.delete", Access::Write),
+        file_tool("fs.list", Access::Read),
+        file_tool("fsadmin.read", Access::Read),
+        Arc::new(command_run_facts()),
+    ]
+}
+
+/// What the deciding stages say of a call under a manifest.
+fn decide(context: &str, filesystem: &str, tool: &str, arguments: Value) -> Result<Permit, Denial> {
+    let manifest = aegis_manifest::parse_agent(&manifest(context, filesystem), "a.yaml").unwrap().document;
+    let config = aegis_manifest::parse_node_config(CONTEXTS, "c.yaml", &|_| None).unwrap().document;
+    let execution = ExecutionId::from_uuid(Uuid::nil());
+    let authority = Authority::compile(execution, &manifest, &config, &tools()).unwrap();
+    let call = ToolCall { id: "1".into(), name: tool.into(), arguments };
+    let facts = tools().into_iter().find(|facts| facts.schema.name == tool);
+    let target = Target::Tool { turn: 0, index: 0, call: &call, facts: facts.as_deref() };
+    let action = Action { target, generation: 1 };
+    authority.constraints(&action).and_then(|matched| authority.authorise(&action, matched))
+}
+
+#[test]
+fn only_what_the_manifest_lists_and_the_node_has_is_permitted() {
+    let all = "{read: [/workspace], write: [/workspace]}";
+    for (tool, code) in [
+        ("fs.list", DenialCode::ToolNotAllowed),
+        ("fs.read.evil", DenialCode::ToolNotAllowed),
+        ("FS.READ", DenialCode::ToolNotAllowed),
+        ("aegis.spawn_child", DenialCode::ToolNotAllowed),
+        // Listed, and even offered by a host, but `fs.*` of the context does not mean it.
+        ("fsadmin.read", DenialCode::ToolNotAllowed),
+    ] {
+        let denied = decide("", all, tool, json!({"path": "/workspace/a"})).unwrap_err();
+        assert_eq!(denied.code, code, "{tool}");
+        assert!(!denied.remedy.is_empty() && !denied.rule.is_empty());
+    }
+    assert!(decide("", all, "fs.read", json!({"path": "/workspace/a"})).is_ok());
+}
+
+#[test]
+fn paths_are_compared_as_they_are_not_as_they_are_written() {
+    let rules = "{read: [/workspace/in], write: [/workspace/out]}";
+    for (tool, path, permitted) in [
+        ("fs.read", "/workspace/in/a", true),
+        ("fs.read", "/workspace/out/a", true),
+        ("fs.read", "in/a", true),
+        ("fs.read", "/workspace/in/../in/a", true),
+        ("fs.read", "/workspace/in/../secret", false),
+        ("fs.read", "/workspace/inner/a", false),
+        ("fs.read", "/etc/passwd", false),
+        ("fs.read", "../etc/passwd", false),
+        ("fs.read", "/workspace/in/../../etc/passwd", false),
+        ("fs.write", "/workspace/out/a", true),
+        ("fs.write", "/workspace/in/a", false),
+        ("fs.write", "/workspace/out/../in/a", false),
+        ("fs.write", "/workspace/out2/a", false),
+    ] {
+        let decided = decide("", rules, tool, json!({"path": path}));
+        assert_eq!(decided.is_ok(), permitted, "{tool} {path}: {decided:?}");
+        if let Err(denial) = decided {
+            assert_eq!(denial.code, DenialCode::PathNotAllowed, "{tool} {path}");
+        }
+    }
+}
+
+#[test]
+fn a_manifest_without_file_rules_and_a_read_only_one_permit_no_writing() {
+    for rules in ["{}", "{read: [/workspace]}", "{read: [/workspace], read_only: true}"] {
+        let denied = decide("", rules, "fs.write", json!({"path": "/workspace/a"})).unwrap_err();
+        assert_eq!(denied.code, DenialCode::PathNotAllowed, "{rules}");
+    }
+    assert!(decide("", "{}", "fs.read", json!({"path": "/workspace/a"})).is_err());
+}
+
+#[test]
+fn arguments_outside_the_schema_are_refused_before_anything_looks_at_them() {
+    let all = "{read: [/workspace], write: [/workspace]}";
+    for arguments in
+        [json!({"path": 7}), json!({"path": "/workspace/a", "mode": "0777"}), json!("text"), json!([])]
+    {
+        let denied = decide("", all, "fs.read", arguments).unwrap_err();
+        assert_eq!(denied.code, DenialCode::InvalidArguments);
+    }
+}
+
+#[test]
+fn a_security_context_only_takes_away() {
+    let context = "  security_context: careful";
+    let all = "{read: [/workspace], write: [/workspace]}";
+    let code =
+        |tool: &str, arguments: Value| decide(context, all, tool, arguments).map_err(|denial| denial.code);
+    assert!(code("fs.read", json!({"path": "/workspace/public/a"})).is_ok());
+    assert_eq!(code("fs.read", json!({"path": "/workspace/a"})).unwrap_err(), DenialCode::PathNotAllowed);
+    let explicit = code("fs.delete", json!({"path": "/workspace/public/a"})).unwrap_err();
+    assert_eq!(explicit, DenialCode::ToolExplicitlyDenied);
+    // The context would permit it, the manifest does not.
+    let narrow =
+        decide(context, "{read: [/workspace/other]}", "fs.read", json!({"path": "/workspace/public/a"}));
+    assert_eq!(narrow.unwrap_err().code, DenialCode::PathNotAllowed);
+    let run = |command: &str, args: Value| code("cmd.run", json!({"command": command, "args": args}));
+    assert!(run("git", json!(["status"])).is_ok());
+    for (command, args) in [
+        ("git", json!(["push"])),
+        ("sh", json!(["-c", "git status"])),
+        ("git; rm", json!(["status"])),
+        ("/bin/git", json!(["status"])),
+    ] {
+        assert_eq!(run(command, args).unwrap_err(), DenialCode::CommandNotAllowed, "{command}");
+    }
+}
+
+#[test]
+fn limits_come_with_the_capability_and_hold() {
+    let all = "{read: [/workspace], write: [/workspace]}";
+    let arguments = json!({"command": "git", "args": ["status"]});
+    let permit = decide("  security_context: careful", all, "cmd.run", arguments).unwrap();
+    assert_eq!(permit.max_response_bytes, Some(1024));
+    let limiter = Limiter::default();
+    let at = Duration::from_secs;
+    assert!(limiter.reserve(&permit, at(0)).is_ok());
+    assert!(limiter.reserve(&permit, at(1)).is_ok());
+    assert_eq!(limiter.reserve(&permit, at(2)).err().unwrap().code, DenialCode::RateLimitExceeded);
+    assert!(limiter.reserve(&permit, at(60)).is_ok(), "the window moved on");
+    let other = Permit { execution: ExecutionId::from_uuid(Uuid::max()), ..permit };
+    assert!(limiter.reserve(&other, at(2)).is_ok(), "limits are each execution's own");
+}
+
+#[test]
+fn concurrency_is_given_back_when_a_call_ends() {
+    let limits = Limits { rate: None, concurrent: Some(1) };
+    let permit = Permit {
+        execution: ExecutionId::from_uuid(Uuid::nil()),
+        rule: "r".into(),
+        limits: vec![("r".into(), limits)],
+        max_response_bytes: None,
+        ask: false,
+    };
+    let limiter = Limiter::default();
+    let held = limiter.reserve(&permit, Duration::ZERO).ok().unwrap();
+    assert!(limiter.reserve(&permit, Duration::ZERO).is_err());
+    drop(held);
+    assert!(limiter.reserve(&permit, Duration::ZERO).is_ok());
+}
