@@ -183,7 +183,7 @@ impl World {
             }
             Next::Score => self.record(Input::Score),
             Next::Conclude => self.record(Input::Conclude { error: blob() }),
-            Next::TurnsExhausted => unreachable!("the script stops calling tools"),
+            Next::TurnsExhausted => panic!("the script stops calling tools"),
             Next::Done => return false,
         }
         true
