@@ -65,6 +65,8 @@ pub(crate) struct Descriptors {
     pub(crate) mounts: Vec<RawFd>,
     /// Where bubblewrap reports the first process and its exit.
     pub(crate) status: RawFd,
+    /// What the first process waits for before it becomes the program.
+    pub(crate) block: RawFd,
     /// The two filters.
     pub(crate) allow: RawFd,
     /// The denylist.
@@ -134,6 +136,7 @@ pub(crate) fn arguments(layout: &RootLayout, spec: &SandboxSpec, descriptors: &D
     ]);
     list.add(["--die-with-parent", "--new-session", "--cap-drop", "ALL", "--as-pid-1"]);
     list.add(["--json-status-fd", &descriptors.status.to_string()]);
+    list.add(["--block-fd", &descriptors.block.to_string()]);
     list.add(["--clearenv"]);
     for (key, value) in &spec.env {
         list.add(["--setenv", key, value]);

@@ -39,6 +39,7 @@ fn list(spec: &SandboxSpec) -> Vec<String> {
         run: 14,
         mounts: (20..20 + i32::try_from(spec.mounts.len()).unwrap()).collect(),
         status: 15,
+        block: 18,
         allow: 16,
         deny: 17,
     };

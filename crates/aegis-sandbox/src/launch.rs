@@ -42,7 +42,10 @@ pub(crate) struct Engine {
     pub(crate) settings: SandboxSettings,
     pub(crate) owner: Owner,
     pub(crate) run_root: PathBuf,
+    /// Where new sandboxes get groups; none if they do not start in them.
     pub(crate) hierarchies: Hierarchies,
+    /// Where a former daemon may have left groups.
+    pub(crate) former_hierarchies: Hierarchies,
     pub(crate) filters: Filters,
     pub(crate) layout: RootLayout,
     pub(crate) spawner: Spawner,
@@ -64,6 +67,7 @@ impl Engine {
         Ok(Self {
             owner: Owner::of(&settings.data_folder),
             run_root,
+            former_hierarchies: hierarchies.clone(),
             hierarchies,
             filters,
             layout: RootLayout::read(),
@@ -169,8 +173,10 @@ fn start(
         Err(error) => return Err((error, folder, groups)),
     };
     let ready = folder.record(born.first).and_then(|()| {
-        let outer = ProcessHandle::open(born.child.id())?;
-        Ok((outer, ProcessHandle::open(born.first.pid)?))
+        let handles = (ProcessHandle::open(born.child.id())?, ProcessHandle::open(born.first.pid)?);
+        // Nobody reads it where the set-up failed; the guardian then says why.
+        let _ = born.go.write_all(b"\n");
+        Ok(handles)
     });
     let (outer, first) = match ready {
         Ok(handles) => handles,
@@ -204,10 +210,12 @@ fn start(
     Ok(Running::new(facts, guarded, listener, ended))
 }
 
-/// A sandbox whose first process is known.
+/// A sandbox whose first process is known and waits for a byte before it becomes the program: a program that ends at
+/// once is not gone before it was looked at, and none runs that a later daemon would not find on record.
 struct Born {
     child: Child,
     first: Identity,
+    go: PipeWriter,
     stdout: PipeReader,
     stderr: PipeReader,
     status: Status,
@@ -230,11 +238,12 @@ fn begin(
     let (status, status_end) = pipe().map_err(io)?;
     let (stdout, stdout_end) = pipe().map_err(io)?;
     let (stderr, stderr_end) = pipe().map_err(io)?;
-    let launch = bubblewrap(engine, spec, folder, groups, [status_end, stdout_end, stderr_end])?;
+    let (block, go) = pipe().map_err(io)?;
+    let launch = bubblewrap(engine, spec, folder, groups, [status_end, stdout_end, stderr_end], block)?;
     let child = engine.spawner.spawn(launch).map_err(|error| {
         SandboxError::Start(format!("`{}` did not start: {error}", engine.settings.bubblewrap.display()))
     })?;
-    let born = first_process(child, status, stdout, stderr)?;
+    let born = first_process(child, status, stdout, stderr, go)?;
     if engine.own_uid != 0 && engine.hierarchies.is_none() {
         limit_processes(born.first.pid, spec.limits.pids);
     }
@@ -248,6 +257,7 @@ fn bubblewrap(
     folder: &RunFolder,
     groups: &Groups,
     [status, stdout, stderr]: [PipeWriter; 3],
+    block: PipeReader,
 ) -> Result<Launch, SandboxError> {
     let io = |error: io::Error| SandboxError::Io(error.to_string());
     let mut keep: Vec<OwnedFd> = vec![status.into()];
@@ -261,6 +271,7 @@ fn bubblewrap(
         run: take(folder.open_inside().map_err(io)?),
         mounts: Vec::new(),
         status: 0,
+        block: take(block.into()),
         allow: take(in_memory(&engine.filters.allow).map_err(io)?),
         deny: take(in_memory(&engine.filters.deny).map_err(io)?),
     };
@@ -316,12 +327,13 @@ fn first_process(
     status: PipeReader,
     stdout: PipeReader,
     stderr: PipeReader,
+    go: PipeWriter,
 ) -> Result<Born, SandboxError> {
     let deadline = Instant::now() + REPORT_TIMEOUT;
     let mut status = Status::new(status);
     loop {
         if let Some(first) = status.child_pid().and_then(Identity::read) {
-            return Ok(Born { child, first, stdout, stderr, status });
+            return Ok(Born { child, first, go, stdout, stderr, status });
         }
         let left = deadline.saturating_duration_since(Instant::now());
         let readable = {

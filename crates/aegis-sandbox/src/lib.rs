@@ -24,3 +24,4 @@ mod uids;
 
 pub use sandbox::ProcessSandbox;
 pub use settings::SandboxSettings;
+pub use sys::keep_large_buffers_apart;

@@ -90,7 +90,8 @@ fn try_canary(engine: Arc<Engine>) -> Result<Tried, SandboxError> {
 }
 
 fn canary(engine: &Arc<Engine>) -> Result<(), String> {
-    let execution = ExecutionId::from_uuid(Uuid::nil());
+    // Processes are counted by host user: two daemons that start at the same time must not share one.
+    let execution = ExecutionId::from_uuid(Uuid::from_u128(std::process::id().into()));
     let spec = SandboxSpec {
         execution,
         generation: 0,

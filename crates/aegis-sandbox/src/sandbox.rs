@@ -85,7 +85,7 @@ impl Sandbox for ProcessSandbox {
 fn end_all(engine: &Engine, prefix: &str, applies: impl Fn(&str) -> bool) -> Result<u32, SandboxError> {
     let io = |error: std::io::Error| SandboxError::Io(error.to_string());
     let leftovers = Leftover::find(&engine.run_root, prefix).map_err(io)?;
-    let mut names: BTreeSet<String> = engine.hierarchies.names(prefix);
+    let mut names: BTreeSet<String> = engine.former_hierarchies.names(prefix);
     names.extend(leftovers.iter().map(|leftover| leftover.name.clone()));
     names.retain(|name| applies(name));
     for name in &names {
@@ -93,7 +93,7 @@ fn end_all(engine: &Engine, prefix: &str, applies: impl Fn(&str) -> bool) -> Res
         if let Some(first) = leftover.and_then(|leftover| leftover.first) {
             ensure_dead(name, first)?;
         }
-        let groups = Groups::existing(&engine.hierarchies, name);
+        let groups = Groups::existing(&engine.former_hierarchies, name);
         if !groups.kill_all(DEATH_TIMEOUT) || !groups.remove(GROUP_REMOVAL_TIMEOUT) {
             return Err(not_dead(name));
         }

@@ -1,7 +1,7 @@
-//! The only unsafe code of the crate: what a child does between fork and exec.
+//! The only unsafe code of the crate: what a child does between fork and exec, and one setting of the allocator.
 #![expect(
     unsafe_code,
-    reason = "`pre_exec` and the system calls a forked child may make have no safe form in std"
+    reason = "`pre_exec`, the system calls a forked child may make and `mallopt` have no safe form in std"
 )]
 
 use std::io;
@@ -10,6 +10,22 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 
 use rustix::process::{Resource, Rlimit};
+
+/// Buffers from this size on, in bytes, are mapped on their own and given back when they are freed.
+const LARGE_BUFFER: libc::c_int = 1 << 20;
+
+/// Keeps large buffers out of the heap of this process.
+///
+/// By itself glibc moves its limit up to the largest buffer ever freed. A front of a volume has a 16 MiB buffer per
+/// thread, of which it uses some kilobytes: mapped on their own the rest is never resident; in the heap it is cleared,
+/// and so resident, for every run.
+pub fn keep_large_buffers_apart() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: mallopt changes a number of the allocator under its lock; any value is allowed.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BUFFER);
+    }
+}
 
 /// A program to start, with what its process does before it becomes that program.
 pub(crate) struct Launch {
