@@ -35,3 +35,8 @@ deny:
 # Build, start and show AEGIS on this machine
 quickstart *arguments:
     ./quickstart {{arguments}}
+
+# Renew the recordings of examples/two-iterations
+record:
+    cargo build -p aegis
+    cargo run --quiet -p aegis-e2e --example record

@@ -9,8 +9,9 @@
     reason = "a harness of tests: what is missing fails the test"
 )]
 
+pub mod example;
 mod node;
 mod output;
 
-pub use node::{Node, NodeBuilder};
+pub use node::{Node, NodeBuilder, binary};
 pub use output::Output;

@@ -1,5 +1,6 @@
 //! A daemon of a test's own.
 
+use std::ffi::OsString;
 use std::io::Read as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -19,9 +20,23 @@ pub struct NodeBuilder {
     extra: String,
     models: String,
     log: Option<PathBuf>,
+    environment: Vec<(String, OsString)>,
+    config_file: Option<PathBuf>,
 }
 
 impl NodeBuilder {
+    /// A variable of the daemon's and the commands' environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.environment.push((name.to_owned(), value.into()));
+        self
+    }
+    /// Takes this file as the configuration, in the place of one that names the scripted model.
+    #[must_use]
+    pub fn config_file(mut self, path: &Path) -> Self {
+        self.config_file = Some(path.to_owned());
+        self
+    }
     /// YAML put below `spec:` of the configuration, indented by two.
     #[must_use]
     pub fn config(mut self, yaml: &str) -> Self {
@@ -58,7 +73,8 @@ impl NodeBuilder {
             self.extra
         );
         std::fs::write(home.path().join("config.yaml"), config).expect("the configuration is written");
-        let mut node = Node { home, port, model, daemon: None };
+        let config = self.config_file.unwrap_or_else(|| home.path().join("config.yaml"));
+        let mut node = Node { home, port, model, config, environment: self.environment, daemon: None };
         node.start_daemon();
         node
     }
@@ -70,13 +86,22 @@ pub struct Node {
     port: u16,
     /// The far side.
     pub model: ScriptedModel,
+    config: PathBuf,
+    environment: Vec<(String, OsString)>,
     daemon: Option<Child>,
 }
 
 impl Node {
     /// A node whose model follows `script`.
     pub fn with(script: Script) -> NodeBuilder {
-        NodeBuilder { script, extra: String::new(), models: String::new(), log: None }
+        NodeBuilder {
+            script,
+            extra: String::new(),
+            models: String::new(),
+            log: None,
+            environment: Vec::new(),
+            config_file: None,
+        }
     }
 
     /// The data folder.
@@ -104,8 +129,9 @@ impl Node {
         let mut command = Command::new(binary());
         command
             .args(["--port", &self.port.to_string(), "--config"])
-            .arg(self.home().join("config.yaml"))
+            .arg(&self.config)
             .args(arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .env("AEGIS_HOME", self.home())
             .env_remove("AEGIS_TOKEN")
             .env_remove("AEGIS_CONFIG_PATH")
@@ -256,7 +282,7 @@ fn free_port() -> u16 {
 }
 
 /// The binary beside this test's own: `target/PROFILE/aegis`.
-fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     let test = std::env::current_exe().expect("the test's own path");
     let folder = test.parent().and_then(Path::parent).expect("target/PROFILE");
     let binary = folder.join("aegis");

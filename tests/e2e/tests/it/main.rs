@@ -5,4 +5,6 @@ mod first_run;
 #[cfg(test)]
 mod manifests;
 #[cfg(test)]
+mod quickstart_example;
+#[cfg(test)]
 mod seed;
