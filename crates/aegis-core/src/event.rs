@@ -9,7 +9,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use body::{Body, ExitStatus, Intent, Outcome, SandboxFacts};
+pub use body::{Body, ExitStatus, Intent, LateDenial, Outcome, SandboxFacts};
 
 use crate::{
     Actor, AgentId, BlobId, EventId, ExecutionId, LeafNonce, Sha256, SpanId, Tenant, Timestamp, TraceId,

@@ -17,8 +17,8 @@ mod verdict;
 pub use action::{ActionKind, Actor, ActorLink, Denial, DenialCode, ToolCall, ToolResult, ToolSchema};
 pub use diagnosis::{Diagnosis, ErrorCode};
 pub use event::{
-    BlobRef, Body, Durability, Event, EventError, ExitStatus, Intent, NewEvent, Outcome, SandboxFacts,
-    SpanContext, StreamId, WorkingCopy,
+    BlobRef, Body, Durability, Event, EventError, ExitStatus, Intent, LateDenial, NewEvent, Outcome,
+    SandboxFacts, SpanContext, StreamId, WorkingCopy,
 };
 pub use id::{
     ActionId, AgentId, BlobId, EventId, ExecutionId, IdError, LeafNonce, Name, Sha256, SpanId, Tenant,

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use aegis_api::{Denied, EventError, ExecutionEvent, ValidationResult};
 use aegis_core::execution::FailureReason;
-use aegis_core::{ActionId, ActionKind, BlobId, BlobRef, Body, Event, Intent, Outcome, Timestamp, Verdict};
+use aegis_core::{
+    ActionId, ActionKind, BlobId, BlobRef, Body, DenialCode, Event, Intent, Outcome, Timestamp, Verdict,
+};
 use serde_json::Value;
 
 /// Longest first argument told, in characters.
@@ -207,12 +209,13 @@ impl Follow {
             }
             Body::ActionCompleted {
                 action,
-                outcome: Outcome::Tool { is_error, exit_code, size, .. },
+                outcome: Outcome::Tool { is_error, exit_code, size, denied, .. },
                 ..
             } => {
                 let Some(called) = self.tools.remove(action) else { return Vec::new() };
                 let summary = size.map(|bytes| format!("({bytes} bytes)")).unwrap_or_default();
-                told(&called, summary, *is_error, *exit_code, None)
+                let denied = denied.as_ref().map(|late| refusal(late.code, &late.rule));
+                told(&called, summary, *is_error, *exit_code, denied)
             }
             Body::ActionUnknown { action, retry: false, .. } => {
                 let Some(called) = self.tools.remove(action) else { return Vec::new() };
@@ -222,8 +225,7 @@ impl Follow {
                 iteration, target: ActionKind::Tool, name, arguments, code, rule, ..
             } => {
                 let called = Called { tool: name.clone(), iteration: *iteration, arguments: *arguments };
-                let denied = Denied { code: code.name().to_owned(), rule: rule.clone() };
-                told(&called, String::new(), true, None, Some(denied))
+                told(&called, String::new(), true, None, Some(refusal(*code, rule)))
             }
             _ => Vec::new(),
         }
@@ -277,6 +279,10 @@ pub(crate) fn failure(reason: FailureReason, detail: String) -> EventError {
     let error_type = serde_json::to_value(reason).ok().and_then(|name| name.as_str().map(str::to_owned));
     let message = if detail.is_empty() { reason.words().to_owned() } else { detail };
     EventError { error_type: error_type.unwrap_or_default(), message, stacktrace: String::new() }
+}
+
+fn refusal(code: DenialCode, rule: &str) -> Denied {
+    Denied { code: code.name().to_owned(), rule: rule.to_owned() }
 }
 
 fn text_of(texts: &Texts, blob: &BlobRef) -> String {

@@ -127,7 +127,19 @@ pub enum Outcome {
         exit_code: Option<i32>,
         /// Bytes written or read, shown in follow lines as `(234 bytes)`.
         size: Option<u64>,
+        /// Set if a rule met only while it was performed refused the call or withheld its result.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        denied: Option<LateDenial>,
     },
+}
+
+/// Which rule refused a call that was under way already.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LateDenial {
+    /// Why.
+    pub code: DenialCode,
+    /// The rule.
+    pub rule: String,
 }
 
 macro_rules! bodies {

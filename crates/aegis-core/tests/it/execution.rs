@@ -156,7 +156,13 @@ impl World {
                     rule: "r".into(),
                     idempotent: index != NON_IDEMPOTENT,
                 };
-                let outcome = Outcome::Tool { result: blob(), is_error: false, exit_code: None, size: None };
+                let outcome = Outcome::Tool {
+                    result: blob(),
+                    is_error: false,
+                    exit_code: None,
+                    size: None,
+                    denied: None,
+                };
                 self.act((iteration, turn, Some(index)), intent, outcome);
             }
             Next::Answer => self.fact(Body::IterationAnswered { iteration, answer: blob() }),

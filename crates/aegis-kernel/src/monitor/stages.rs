@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use aegis_core::{
-    ActionId, ActionKind, Body, Denial, DenialCode, Durability, Intent, ModelAnswer, Outcome, ToolResult,
+    ActionId, ActionKind, Body, Denial, DenialCode, Durability, Intent, LateDenial, ModelAnswer, Outcome,
+    ToolResult,
 };
 use serde_json::json;
 
@@ -65,16 +66,15 @@ pub(crate) fn cap_response(performed: Performed, permit: &Permit) -> Performed {
     let Some(most) = permit.max_response_bytes else { return performed };
     match performed {
         Performed::Tool(Ok(result)) if result.content.len() as u64 > most => {
-            Performed::Tool(Ok(ToolResult {
-                content: format!(
-                    "{}: the result has {} bytes, rule `{}` permits {most}. Ask for less at once.",
-                    DenialCode::OutputSizeExceeded,
-                    result.content.len(),
-                    permit.rule
+            Performed::Tool(Err(ToolError::Denied(Denial {
+                code: DenialCode::OutputSizeExceeded,
+                rule: permit.rule.clone(),
+                message: format!(
+                    "the result has {} bytes, at most {most} are permitted; ask for less at once.",
+                    result.content.len()
                 ),
-                is_error: true,
-                ..result
-            }))
+                remedy: "raise max_response_size of the capability".to_owned(),
+            })))
         }
         other => other,
     }
@@ -184,12 +184,19 @@ pub(crate) async fn record_outcome(
             (outcome, Settled::ModelFailed(failure))
         }
         Performed::Tool(result) => {
+            let denied = match &result {
+                Err(ToolError::Denied(denial)) => {
+                    Some(LateDenial { code: denial.code, rule: denial.rule.clone() })
+                }
+                _ => None,
+            };
             let result = result.unwrap_or_else(tool_failure);
             let outcome = Outcome::Tool {
                 result: scribe.blob(result.content, &mut blobs),
                 is_error: result.is_error,
                 exit_code: result.exit_code,
                 size: result.size,
+                denied,
             };
             (outcome, Settled::Tool)
         }

@@ -95,7 +95,8 @@ fn intended(tool: &str) -> Body {
 }
 
 fn completed(size: Option<u64>) -> Body {
-    let outcome = Outcome::Tool { result: blob(2), is_error: false, exit_code: None, size };
+    let outcome =
+        Outcome::Tool { result: blob(2), is_error: false, exit_code: None, size, denied: None };
     Body::ActionCompleted { action: id(50), outcome, duration_ms: 3 }
 }
 
