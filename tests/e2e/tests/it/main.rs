@@ -8,3 +8,19 @@ mod manifests;
 mod quickstart_example;
 #[cfg(test)]
 mod seed;
+#[cfg(test)]
+mod cancel_and_timeouts;
+#[cfg(test)]
+mod lifecycle;
+#[cfg(test)]
+mod misbehaving_models;
+#[cfg(test)]
+mod observe;
+#[cfg(test)]
+mod restart;
+#[cfg(test)]
+mod streams;
+#[cfg(test)]
+mod tools;
+#[cfg(test)]
+mod validators;
