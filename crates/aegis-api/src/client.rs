@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::{
     Agent, AgentVersion, AuditEvent, Checkpoint, Deployed, ExecuteRequest, Execution, File, Health, LogHead,
-    Page, Problem, Started, Status, Trace, Volume, header,
+    Page, Problem, Started, Status, Trace, TraceSummary, Volume, header,
 };
 
 pub use stream::{EventStream, StreamItem};
@@ -189,18 +189,24 @@ impl Client {
         self.get("/v1/config", &[]).await
     }
 
-    /// `POST /v1/agents`
+    /// `POST /v1/agents`. Problems are told with the name of the file that the document was read from, if given.
     pub async fn deploy(
         &self,
         document: String,
+        file: Option<&str>,
         force: bool,
         validate_only: bool,
     ) -> Result<Deployed, CallError> {
         let query = [("force", force.to_string()), ("validate_only", validate_only.to_string())];
-        let request = self
+        let mut request = self
             .request(Method::POST, "/v1/agents", &query)
             .header("content-type", "application/yaml")
             .body(document);
+        // A name that cannot stand in a header is no reason to refuse the document.
+        let file = file.and_then(|file| reqwest::header::HeaderValue::from_bytes(file.as_bytes()).ok());
+        if let Some(file) = file {
+            request = request.header(header::FILE, file);
+        }
         self.json(request).await
     }
 
@@ -317,6 +323,11 @@ impl Client {
         let request = self.request(Method::GET, &route, &[("path", path.to_owned())]);
         let answer = self.send(request.timeout(REQUEST_TIMEOUT)).await?;
         answer.bytes().await.map(|bytes| bytes.to_vec()).map_err(|error| self.unreachable(&error))
+    }
+
+    /// `GET /v1/traces`: newest first.
+    pub async fn traces(&self, cursor: Option<&str>, limit: usize) -> Result<Page<TraceSummary>, CallError> {
+        self.get("/v1/traces", &page(cursor, limit)).await
     }
 
     /// `GET /v1/traces/{id}`: the trace itself, or the one of an execution.

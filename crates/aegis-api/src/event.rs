@@ -55,6 +55,9 @@ pub enum ExecutionEvent {
         exit_code: Option<i32>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         denied: Option<Denied>,
+        /// What the model was given; only on a verbose stream.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        result: Option<String>,
         invoked_at: String,
     },
     /// The validators of an iteration gave their verdicts.
@@ -69,6 +72,20 @@ pub enum ExecutionEvent {
     },
     /// The run was stopped on request.
     ExecutionCancelled { execution_id: String, total_iterations: u32, cancelled_at: String },
+    /// The prompt was rendered; only on a verbose stream.
+    IterationPrompted { execution_id: String, iteration_number: u32, prompt_bytes: u64, prompted_at: String },
+    /// A model answered; only on a verbose stream.
+    ModelAnswered {
+        execution_id: String,
+        iteration_number: u32,
+        alias: String,
+        model: String,
+        input_tokens: u64,
+        output_tokens: u64,
+        tool_calls: u32,
+        duration_ms: u64,
+        answered_at: String,
+    },
 }
 
 /// What went wrong in an iteration.
@@ -122,6 +139,8 @@ impl ExecutionEvent {
             Self::ToolInvoked { .. } => "tool_invoked",
             Self::ValidationCompleted { .. } => "validation_completed",
             Self::ExecutionCancelled { .. } => "execution_cancelled",
+            Self::IterationPrompted { .. } => "iteration_prompted",
+            Self::ModelAnswered { .. } => "model_answered",
         }
     }
 

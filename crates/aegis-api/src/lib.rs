@@ -14,7 +14,7 @@ pub use problem::Problem;
 pub use terminal::{printable_json, printable_line, printable_text};
 pub use wire::{
     Agent, AgentRef, AgentVersion, AuditEvent, Checkpoint, Deployed, ExecuteRequest, Execution, File, Health,
-    Iteration, LogHead, Page, Span, Started, Status, Trace, Usage, Volume,
+    Iteration, LogHead, ModelStatus, Page, Span, Started, Status, Trace, TraceSummary, Usage, Volume,
 };
 
 /// Names of HTTP headers of our own.
@@ -23,6 +23,8 @@ pub mod header {
     pub const TENANT: &str = "x-aegis-tenant";
     /// Makes a repeated POST answer what the first one answered, for 24 hours.
     pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+    /// The name of the file that a deployed document was read from; problems are told with it.
+    pub const FILE: &str = "x-aegis-file";
     /// How many events the log holds, with every answer of the API.
     pub const CHECKPOINT_SIZE: &str = "x-aegis-checkpoint-size";
     /// The log's RFC 6962 root hash at that size, hexadecimal.

@@ -261,6 +261,23 @@ pub struct Trace {
     pub truncated: bool,
 }
 
+/// A trace, as lists show it: what began it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TraceSummary {
+    /// Its id.
+    pub trace_id: String,
+    /// What began it, such as `execute coder@1.0.0`.
+    pub name: String,
+    /// The execution that began it.
+    pub execution_id: String,
+    /// The execution's state.
+    pub status: String,
+    /// When it began.
+    pub started_at: String,
+    /// How long it took, or has taken; null before it runs.
+    pub duration_ms: Option<u64>,
+}
+
 /// An event of the log, without the texts it refers to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AuditEvent {
@@ -302,6 +319,26 @@ pub struct LogHead {
 pub struct Checkpoint {
     /// The signed note (C2SP tlog-checkpoint).
     pub checkpoint: String,
+    /// The log's raw Ed25519 public key, base64: what proofs and exports are checked with elsewhere.
+    #[serde(default)]
+    pub public_key: String,
+}
+
+/// A model alias.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelStatus {
+    /// What agents call it.
+    pub alias: String,
+    /// The provider that is asked first.
+    pub provider: String,
+    /// The model, as the provider names it.
+    pub model: String,
+    /// `configured` for what runs elsewhere and is met when it is asked; for a program of this node `loading`,
+    /// `ready`, `failed` (it is started again) or `stopped`.
+    pub state: String,
+    /// What happened, where it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
 }
 
 /// What `aegis status` shows.
@@ -325,8 +362,8 @@ pub struct Status {
     pub executions_running: usize,
     /// Executions that wait for the scheduler.
     pub executions_pending: usize,
-    /// Model aliases.
-    pub models: Vec<String>,
+    /// Model aliases and what stands behind them.
+    pub models: Vec<ModelStatus>,
     /// The log's head.
     pub log: LogHead,
     /// What this node cannot enforce, each with its remedy.

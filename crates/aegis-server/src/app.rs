@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use aegis_kernel::Kernel;
 use aegis_kernel::port::{Clock, Ids, Journal};
+use aegis_models::Router;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::evidence::StoreEvidence;
 use crate::guard::{Hosts, Refusals};
 use crate::idempotency::Turns;
+use crate::providers::Providers;
 use crate::token::Token;
 
 /// Event streams served at the same time.
@@ -37,8 +39,8 @@ pub(crate) struct Configured {
     pub(crate) masked: Value,
     /// Where it was read from.
     pub(crate) source: Option<PathBuf>,
-    /// Model aliases.
-    pub(crate) models: Vec<String>,
+    /// What it asks for and this version does not do, each with its remedy.
+    pub(crate) warnings: Vec<String>,
     /// What `isolation: inherit` means.
     pub(crate) default_isolation: String,
 }
@@ -56,6 +58,8 @@ pub(crate) struct App {
     pub(crate) refusals: Refusals,
     pub(crate) turns: Turns,
     pub(crate) configured: RwLock<Configured>,
+    pub(crate) router: Arc<Router>,
+    pub(crate) providers: Arc<Providers>,
     pub(crate) home: PathBuf,
     pub(crate) address: std::net::SocketAddr,
     /// When it began to serve, on the monotonic clock.
@@ -73,6 +77,17 @@ impl App {
 
     pub(crate) fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire) && !self.stop.is_cancelled()
+    }
+
+    /// What this node cannot enforce, each with its remedy: the machine's reasons, then the configuration's.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.kernel.info().warnings;
+        warnings.extend(self.configured(|configured| configured.warnings.clone()));
+        // One cause is told by several parts; its longest telling holds the others.
+        let all = warnings.clone();
+        warnings
+            .retain(|one| !all.iter().any(|other| other.len() > one.len() && other.contains(one.as_str())));
+        warnings
     }
 
     pub(crate) fn configured<T>(&self, read: impl FnOnce(&Configured) -> T) -> T {

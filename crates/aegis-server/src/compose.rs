@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aegis_core::{Diagnosis, ErrorCode};
-use aegis_kernel::port::{Clock, Ids, Model as _, SandboxError, VolumeError};
+use aegis_kernel::port::{Clock, Ids, SandboxError, VolumeError};
 use aegis_kernel::{Kernel, KernelSettings, Ports};
 use aegis_manifest::agent::Isolation;
 use aegis_manifest::node::JournalDurability;
 use aegis_manifest::{NodeConfig, parse_agent};
-use aegis_models::{ProviderProcess, Router};
+use aegis_models::Router;
 use aegis_sandbox::{ProcessSandbox, SandboxSettings};
 use aegis_store::{OpenError, Store};
 use aegis_tools::FileTools;
@@ -19,6 +19,8 @@ use aegis_volume::{LocalSettings, LocalVolumes};
 use crate::app::ManifestFacts;
 use crate::config::LoadedConfig;
 use crate::models;
+use crate::providers::Providers;
+use crate::run_folder::{mark, run_folder};
 use crate::system::{EnvironmentSecrets, SystemClock, SystemIds};
 
 /// The bootstrap program that goes into sandboxes.
@@ -33,7 +35,7 @@ pub(crate) struct Composed {
     pub(crate) router: Arc<Router>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn Ids>,
-    pub(crate) processes: Vec<ProviderProcess>,
+    pub(crate) providers: Arc<Providers>,
 }
 
 /// Composes a daemon of the folder `home`.
@@ -42,6 +44,7 @@ pub(crate) async fn compose(
     config: &LoadedConfig,
     accept_restored: bool,
 ) -> Result<Composed, Diagnosis> {
+    aegis_sandbox::keep_large_buffers_apart();
     let node = config.node();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let ids: Arc<dyn Ids> = Arc::new(SystemIds);
@@ -49,8 +52,10 @@ pub(crate) async fn compose(
     let settings = models::settings(node, secrets.as_ref(), &base(config, home)).await?;
     let router = Arc::new(Router::new(settings, clock.clone()).map_err(|error| models::refused(&error))?);
     let store = Arc::new(open_store(home, node, clock.clone(), ids.clone(), accept_restored).await?);
-    let sandbox = ProcessSandbox::probe(SandboxSettings::new(home)).await.map_err(sandbox_failed)?;
-    let volumes = LocalVolumes::new(volume_settings(home)).map_err(volume_failed)?;
+    let run = run_folder(home)?;
+    let settings = SandboxSettings { run_folder: Some(run.clone()), ..SandboxSettings::new(home) };
+    let sandbox = ProcessSandbox::probe(settings).await.map_err(sandbox_failed)?;
+    let volumes = LocalVolumes::new(volume_settings(home, &run)).map_err(volume_failed)?;
     let ports = Ports {
         journal: store.clone(),
         model: router.clone(),
@@ -64,13 +69,9 @@ pub(crate) async fn compose(
     let kernel = Kernel::new(ports, kernel_settings(config));
     let mut seed = [0u8; 8];
     ids.fill(&mut seed);
-    let mut processes = Vec::new();
-    for process in models::processes(node, home, u64::from_ne_bytes(seed)) {
-        let started = ProviderProcess::start(process)
-            .map_err(|error| Diagnosis::new(ErrorCode::InvalidInput, error.to_string()))?;
-        processes.push(started);
-    }
-    Ok(Composed { kernel, store, router, clock, ids, processes })
+    let providers = Arc::new(Providers::new(home, u64::from_ne_bytes(seed)));
+    providers.apply(node).await?;
+    Ok(Composed { kernel, store, router, clock, ids, providers })
 }
 
 /// What the kernel takes from a configuration.
@@ -81,11 +82,6 @@ pub(crate) fn kernel_settings(config: &LoadedConfig) -> KernelSettings {
 /// The folder that relative paths of a configuration start from: its own.
 pub(crate) fn base(config: &LoadedConfig, home: &Path) -> PathBuf {
     config.source().and_then(Path::parent).unwrap_or(home).to_owned()
-}
-
-/// The aliases a router knows.
-pub(crate) fn aliases(router: &Router) -> Vec<String> {
-    router.aliases()
 }
 
 async fn open_store(
@@ -122,17 +118,11 @@ pub(crate) fn store_failed(error: OpenError) -> Diagnosis {
     Diagnosis::new(code, message)
 }
 
-fn volume_settings(home: &Path) -> LocalSettings {
-    let root = rustix::process::geteuid().is_root();
+fn volume_settings(home: &Path, run: &Path) -> LocalSettings {
     // Mount points lie outside the data folder, whose parents the sandboxes' users may not pass.
-    let run = if root {
-        PathBuf::from("/run/aegis")
-    } else {
-        std::env::var_os("XDG_RUNTIME_DIR").map_or_else(|| home.join("run"), PathBuf::from).join("aegis")
-    };
-    let mark = crate::digest(&[home.as_os_str().as_encoded_bytes()]).to_string();
-    let run = run.join(format!("volumes-{}", mark.get(..8).unwrap_or(&mark)));
-    LocalSettings { data: home.to_owned(), run, owner: root.then_some(VOLUME_OWNER) }
+    let run = run.join(format!("volumes-{}", mark(home)));
+    let owner = rustix::process::geteuid().is_root().then_some(VOLUME_OWNER);
+    LocalSettings { data: home.to_owned(), run, owner }
 }
 
 fn sandbox_failed(error: SandboxError) -> Diagnosis {

@@ -40,6 +40,21 @@ impl LoadedConfig {
         mask(&mut value, None);
         value
     }
+    /// What it asks for and this version does not do, each in one sentence with its remedy.
+    pub fn warnings(&self) -> Vec<String> {
+        let told = |diagnosis: Diagnosis| match diagnosis.hint {
+            Some(hint) => format!("{}; {hint}", diagnosis.message),
+            None => diagnosis.message,
+        };
+        self.node.unenforced().into_iter().map(told).collect()
+    }
+    /// The data folder it names; relative paths start from the file's folder.
+    pub fn data_dir(&self) -> Option<PathBuf> {
+        let named = Path::new(self.node.spec.storage.data_dir.as_ref()?);
+        let base = self.source().and_then(Path::parent).unwrap_or(Path::new(""));
+        let path = base.join(named);
+        Some(std::path::absolute(&path).unwrap_or(path))
+    }
     /// Where to listen: the configuration's address, or what the command line says.
     ///
     /// # Errors
@@ -101,8 +116,8 @@ pub fn load_config(path: Option<&Path>) -> Result<LoadedConfig, CallError> {
     Ok(LoadedConfig { node: Arc::new(parsed.document), source: Some(path.to_owned()), digest: Some(digest) })
 }
 
-/// Masks values whose name says that they are secret, unless they only say where the secret lies; and what stands
-/// between user and host in URLs.
+/// Masks values whose name says that they are secret, unless they only say where the secret lies; literals, whatever
+/// their name; and URLs with a credential before the host.
 fn mask(value: &mut Value, name: Option<&str>) {
     match value {
         Value::Object(map) => map.iter_mut().for_each(|(name, inner)| mask(inner, Some(name))),
@@ -112,7 +127,9 @@ fn mask(value: &mut Value, name: Option<&str>) {
             let credential_in_url = text.split_once("://").is_some_and(|(_, rest)| {
                 rest.split(['/', '?']).next().is_some_and(|authority| authority.contains('@'))
             });
-            if !refers && (name.is_some_and(names_a_secret) || credential_in_url) {
+            if text.starts_with("literal:")
+                || (!refers && (name.is_some_and(names_a_secret) || credential_in_url))
+            {
                 MASK.clone_into(text);
             }
         }
@@ -133,12 +150,12 @@ mod tests {
     #[test]
     fn secrets_are_masked_and_references_are_not() {
         let mut value = json!({"api_key": "literal:sk-1", "endpoint": "https://x/y", "process": {"auth_token": "t"},
-            "keys": [{"api_key": "env:KEY"}], "url": "postgres://me:pw@host/db", "key_file": "a"});
+            "model": "literal:x", "keys": [{"api_key": "env:KEY"}], "url": "postgres://me:pw@host/db", "key_file": "a"});
         mask(&mut value, None);
         assert_eq!(
             value,
             json!({"api_key": MASK, "endpoint": "https://x/y", "process": {"auth_token": MASK},
-                "keys": [{"api_key": "env:KEY"}], "url": MASK, "key_file": "a"})
+                "model": "literal:x", "keys": [{"api_key": "env:KEY"}], "url": MASK, "key_file": "a"})
         );
     }
 

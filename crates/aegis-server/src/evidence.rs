@@ -5,6 +5,8 @@ use std::sync::Arc;
 use aegis_core::{Diagnosis, ErrorCode};
 use aegis_kernel::port::Journal as _;
 use aegis_store::Store;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 /// Gives proofs and signed heads.
@@ -17,6 +19,11 @@ impl StoreEvidence {
         note.ok_or_else(|| {
             Diagnosis::new(ErrorCode::NotFound, "the log is empty: there is no head to sign yet")
         })
+    }
+
+    /// The key that verifies signed heads, base64.
+    pub(crate) fn public_key(&self) -> String {
+        STANDARD.encode(self.0.public_key())
     }
 
     /// The event at `seq`, with a proof that it is in the log under a signed head.

@@ -2,19 +2,20 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use aegis_core::{Diagnosis, ErrorCode};
 use rustix::fs::{FlockOperation, flock};
 
-/// The file that holds the daemon's process id and is locked by it.
+/// The file that holds the daemon's process id, then its address, and is locked by it.
 pub const PID_FILE: &str = "daemon.pid";
 
 /// The data folder, held by this process until dropped.
 pub(crate) struct Folder {
     path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl Folder {
@@ -36,7 +37,8 @@ impl Folder {
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             let mut pid = String::new();
             let _ = lock.read_to_string(&mut pid);
-            let what = format!("a daemon (process {}) works on `{}` already", pid.trim(), path.display());
+            let pid = pid.lines().next().unwrap_or_default();
+            let what = format!("a daemon (process {pid}) works on `{}` already", path.display());
             return Err(Diagnosis::new(ErrorCode::Conflict, what)
                 .hint("stop it with `aegis down`, or give this one another folder with `AEGIS_HOME`"));
         }
@@ -45,24 +47,40 @@ impl Folder {
             writeln!(lock, "{}", std::process::id())
         };
         write(&mut lock).map_err(|error| failed("cannot be written", error))?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path: path.to_owned(), lock })
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Says where the daemon of this folder listens, for [`running_address`].
+    pub(crate) fn announce(&self, address: SocketAddr) -> Result<(), Diagnosis> {
+        writeln!(&self.lock, "{address}")
+            .map_err(|error| Diagnosis::internal(format!("`{PID_FILE}` cannot be written: {error}")))
+    }
 }
 
 /// The process id of the daemon that holds the data folder now, if one does.
 pub fn running_pid(home: &Path) -> Option<u32> {
+    running(home)?.lines().next()?.trim().parse().ok()
+}
+
+/// Where the daemon that holds the data folder now listens, once it does.
+pub fn running_address(home: &Path) -> Option<SocketAddr> {
+    running(home)?.lines().nth(1)?.trim().parse().ok()
+}
+
+/// What the daemon wrote that holds the data folder now.
+fn running(home: &Path) -> Option<String> {
     let mut file = OpenOptions::new().read(true).open(home.join(PID_FILE)).ok()?;
     // Who can share the lock proves that nobody holds it.
     if flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
         return None;
     }
-    let mut pid = String::new();
-    file.read_to_string(&mut pid).ok()?;
-    pid.trim().parse().ok()
+    let mut text = String::new();
+    file.read_to_string(&mut text).ok()?;
+    Some(text)
 }
 
 #[cfg(test)]
@@ -75,6 +93,10 @@ mod tests {
         assert_eq!(running_pid(home.path()), None);
         let first = Folder::take(home.path()).unwrap();
         assert_eq!(running_pid(home.path()), Some(std::process::id()));
+        assert_eq!(running_address(home.path()), None);
+        first.announce("127.0.0.1:8088".parse().unwrap()).unwrap();
+        assert_eq!(running_pid(home.path()), Some(std::process::id()));
+        assert_eq!(running_address(home.path()).unwrap().to_string(), "127.0.0.1:8088");
         let Err(refused) = Folder::take(home.path()) else { panic!("taken twice") };
         assert_eq!(refused.code, ErrorCode::Conflict);
         drop(first);

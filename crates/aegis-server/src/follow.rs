@@ -21,6 +21,9 @@ pub(crate) type Texts = HashMap<BlobId, String>;
 /// What must be remembered of earlier events to tell later ones.
 #[derive(Debug, Default)]
 pub(crate) struct Follow {
+    /// Whether results of tools, sizes of prompts and what models were asked are told too.
+    verbose: bool,
+    models: BTreeMap<ActionId, (u32, String)>,
     agent_id: String,
     started_at: Option<Timestamp>,
     tools: BTreeMap<ActionId, Called>,
@@ -36,11 +39,19 @@ struct Called {
 }
 
 impl Follow {
+    /// Nothing is known yet.
+    pub(crate) fn new(verbose: bool) -> Self {
+        Self { verbose, ..Self::default() }
+    }
+
     /// The texts that telling `event` needs.
     pub(crate) fn wanted(&self, event: &Event) -> Vec<BlobRef> {
         match &event.body {
-            Body::ActionCompleted { action, outcome: Outcome::Tool { .. }, .. }
-            | Body::ActionUnknown { action, retry: false, .. } => {
+            Body::ActionCompleted { action, outcome: Outcome::Tool { result, .. }, .. } => {
+                let arguments = self.tools.get(action).map(|called| called.arguments);
+                arguments.into_iter().chain(self.verbose.then_some(*result)).collect()
+            }
+            Body::ActionUnknown { action, retry: false, .. } => {
                 self.tools.get(action).map(|called| called.arguments).into_iter().collect()
             }
             Body::ActionDenied { target: ActionKind::Tool, arguments, .. } => vec![*arguments],
@@ -105,6 +116,14 @@ impl Follow {
                     iteration_number: *iteration,
                     action: action.to_owned(),
                     started_at: at.to_string(),
+                }]
+            }
+            Body::IterationPrompted { iteration, prompt, .. } if self.verbose => {
+                vec![ExecutionEvent::IterationPrompted {
+                    execution_id,
+                    iteration_number: *iteration,
+                    prompt_bytes: prompt.bytes,
+                    prompted_at: at.to_string(),
                 }]
             }
             Body::IterationAnswered { iteration, answer } => {
@@ -186,7 +205,7 @@ impl Follow {
         body: &Body,
         texts: &Texts,
     ) -> Vec<ExecutionEvent> {
-        let told = |called: &Called, summary: String, is_error, exit_code, denied| {
+        let told = |called: &Called, summary: String, is_error, exit_code, denied, result| {
             vec![ExecutionEvent::ToolInvoked {
                 execution_id: execution_id.clone(),
                 iteration_number: called.iteration,
@@ -196,6 +215,7 @@ impl Follow {
                 is_error,
                 exit_code,
                 denied,
+                result,
                 invoked_at: at.to_string(),
             }]
         };
@@ -207,25 +227,50 @@ impl Follow {
                 self.tools.insert(*action, called);
                 Vec::new()
             }
+            Body::ActionIntended { action, iteration, intent: Intent::Model { alias, .. }, .. } => {
+                if self.verbose {
+                    self.models.insert(*action, (*iteration, alias.clone()));
+                }
+                Vec::new()
+            }
             Body::ActionCompleted {
                 action,
-                outcome: Outcome::Tool { is_error, exit_code, size, denied, .. },
+                outcome: Outcome::Model { tool_calls, usage, model, .. },
+                duration_ms,
+            } => {
+                let Some((iteration, alias)) = self.models.remove(action) else { return Vec::new() };
+                vec![ExecutionEvent::ModelAnswered {
+                    execution_id,
+                    iteration_number: iteration,
+                    alias,
+                    model: model.clone(),
+                    input_tokens: usage.input_tokens,
+                    output_tokens: usage.output_tokens,
+                    tool_calls: *tool_calls,
+                    duration_ms: *duration_ms,
+                    answered_at: at.to_string(),
+                }]
+            }
+            Body::ActionCompleted {
+                action,
+                outcome: Outcome::Tool { result, is_error, exit_code, size, denied },
                 ..
             } => {
                 let Some(called) = self.tools.remove(action) else { return Vec::new() };
                 let summary = size.map(|bytes| format!("({bytes} bytes)")).unwrap_or_default();
+                let result = self.verbose.then(|| text_of(texts, result));
                 let denied = denied.as_ref().map(|late| refusal(late.code, &late.rule));
-                told(&called, summary, *is_error, *exit_code, denied)
+                told(&called, summary, *is_error, *exit_code, denied, result)
             }
             Body::ActionUnknown { action, retry: false, .. } => {
                 let Some(called) = self.tools.remove(action) else { return Vec::new() };
-                told(&called, "(interrupted)".to_owned(), true, None, None)
+                told(&called, "(interrupted)".to_owned(), true, None, None, None)
             }
             Body::ActionDenied {
                 iteration, target: ActionKind::Tool, name, arguments, code, rule, ..
             } => {
                 let called = Called { tool: name.clone(), iteration: *iteration, arguments: *arguments };
-                told(&called, String::new(), true, None, Some(refusal(*code, rule)))
+                told(&called, String::new(), true, None, Some(refusal(*code, rule)), None)
             }
             _ => Vec::new(),
         }

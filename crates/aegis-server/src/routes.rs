@@ -53,6 +53,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/v1/volumes/{id}", get(volumes::show).delete(volumes::remove))
         .route("/v1/volumes/{id}/files", get(volumes::files))
         .route("/v1/volumes/{id}/get", get(volumes::get_file))
+        .route("/v1/traces", get(traces::list))
         .route("/v1/traces/{id}", get(traces::show))
         .route("/v1/audit/events", get(audit::events))
         .route("/v1/audit/head", get(audit::head))
@@ -142,7 +143,18 @@ fn depth(value: &Value) -> usize {
 
 /// An id in the path: what is no id names nothing.
 fn id<T: std::str::FromStr>(kind: &str, text: &str) -> Result<T, Refused> {
-    text.parse().map_err(|_| Diagnosis::not_found(kind, text).into())
+    text.parse().map_err(|_| {
+        let hint = match kind {
+            "event" => "a place in the log is a number; see `aegis audit query`".to_owned(),
+            "agent" => {
+                "see `aegis agent list`; routes take an agent's id, or its name at `/v1/agents/lookup/`"
+                    .to_owned()
+            }
+            "execution" => "an execution's id is a UUID; see `aegis task list`".to_owned(),
+            kind => format!("a {kind}'s id is a UUID; see `aegis {kind} list`"),
+        };
+        Diagnosis::not_found(kind, text).hint(hint).into()
+    })
 }
 
 fn page_size(limit: Option<usize>) -> usize {

@@ -21,7 +21,7 @@ use crate::folder::Folder;
 use crate::guard::{Hosts, Refusals, record_refusals};
 use crate::idempotency::Turns;
 use crate::token::Token;
-use crate::{VERSION, listen, models, routes};
+use crate::{VERSION, listen, models, platform, routes};
 
 /// Time for running executions to be parked when the daemon stops.
 const STOP_GRACE: Duration = Duration::from_secs(20);
@@ -54,19 +54,20 @@ pub async fn serve(config: LoadedConfig, options: Options) -> Result<(), Diagnos
     let folder = Folder::take(&options.home)?;
     let listener = listen::bind(address).await?;
     let address = listener.local_addr().unwrap_or(address);
+    folder.announce(address)?;
     let composed = compose::compose(folder.path(), &config, options.accept_restored).await?;
     let stop = CancellationToken::new();
     let app = Arc::new(app(&config, &folder, address, &composed, &stop)?);
-    let Composed { kernel, store, router, processes, .. } = composed;
+    let Composed { kernel, store, providers, .. } = composed;
     let tasks = TaskTracker::new();
     tasks.spawn(listen::listen(listener, routes::router(&app), stop.clone()));
     tasks.spawn(record_refusals(app.clone(), stop.clone()));
     tasks.spawn(sweep_volumes(app.clone(), stop.clone()));
-    let started = start(&app, &config).await;
+    let started = start(&app, &config, &options).await;
     if started.is_ok() {
         tracing::info!(%address, home = %folder.path().display(), version = VERSION, "ready");
         while let Signal::Reload = signals.next().await {
-            reload(&app, &router, &options).await;
+            reload(&app, &options).await;
         }
         tracing::info!("stopping");
     }
@@ -78,16 +79,10 @@ pub async fn serve(config: LoadedConfig, options: Options) -> Result<(), Diagnos
     }
     tasks.close();
     tasks.wait().await;
-    for process in processes {
-        process.stop().await;
-    }
-    // Who else holds the journal lets go of it when it ends; only the last closes it, the others see it closed.
-    drop((app, kernel));
-    match Arc::try_unwrap(store) {
-        Ok(store) => store.close().await.map_err(|error| Diagnosis::internal(error.to_string()))?,
-        Err(_) => tracing::debug!("the journal is closed with the process"),
-    }
-    started
+    providers.stop().await;
+    // Closed by name, not by dropping: whoever still holds the journal must not keep its last head unsigned.
+    let closed = store.close().await.map_err(|error| Diagnosis::internal(error.to_string()));
+    started.and(closed)
 }
 
 /// The state of the HTTP side; not ready yet.
@@ -112,7 +107,9 @@ pub(crate) fn app(
         hosts: Hosts::new(address, Vec::new()),
         refusals: Refusals::default(),
         turns: Turns::default(),
-        configured: RwLock::new(configured(config, compose::aliases(&composed.router))),
+        configured: RwLock::new(configured(config)),
+        router: composed.router.clone(),
+        providers: composed.providers.clone(),
         home: folder.path().to_owned(),
         address,
         ready: AtomicBool::new(false),
@@ -121,22 +118,23 @@ pub(crate) fn app(
     })
 }
 
-async fn start(app: &App, config: &LoadedConfig) -> Result<(), Diagnosis> {
+async fn start(app: &App, config: &LoadedConfig, options: &Options) -> Result<(), Diagnosis> {
+    platform::deploy(&app.kernel, config.node(), &compose::base(config, &options.home)).await?;
     app.kernel.start().await?;
     record(app, Body::DaemonStarted { version: VERSION.to_owned(), config: config.digest() }).await;
-    for warning in app.kernel.info().warnings {
+    for warning in app.warnings() {
         tracing::warn!("{warning}");
     }
     app.ready.store(true, Ordering::Release);
     Ok(())
 }
 
-fn configured(config: &LoadedConfig, models: Vec<String>) -> Configured {
+fn configured(config: &LoadedConfig) -> Configured {
     let isolation = config.node().spec.runtime.default_isolation;
     Configured {
         masked: config.masked(),
         source: config.source().map(PathBuf::from),
-        models,
+        warnings: config.warnings(),
         default_isolation: compose::isolation_name(isolation),
     }
 }
@@ -148,8 +146,9 @@ async fn record(app: &App, body: Body) {
     }
 }
 
-/// Takes a changed configuration: aliases, providers, security contexts and defaults. A wrong one changes nothing.
-async fn reload(app: &App, router: &aegis_models::Router, options: &Options) {
+/// Takes a changed configuration: aliases, providers and their programs, security contexts, defaults and platform
+/// agents. A wrong one changes nothing.
+async fn reload(app: &App, options: &Options) {
     let source = app.configured(|configured| configured.source.clone());
     let config = match load_config(source.as_deref()) {
         Ok(config) => config,
@@ -160,7 +159,7 @@ async fn reload(app: &App, router: &aegis_models::Router, options: &Options) {
     };
     let base = compose::base(&config, &options.home);
     let swapped = match models::settings(config.node(), &crate::system::EnvironmentSecrets, &base).await {
-        Ok(settings) => router.replace(settings).map_err(|error| models::refused(&error)),
+        Ok(settings) => app.router.replace(settings).map_err(|error| models::refused(&error)),
         Err(error) => Err(error),
     };
     if let Err(error) = swapped {
@@ -168,9 +167,17 @@ async fn reload(app: &App, router: &aegis_models::Router, options: &Options) {
         return;
     }
     app.kernel.reload(compose::kernel_settings(&config));
-    *app.configured.write().unwrap_or_else(PoisonError::into_inner) =
-        configured(&config, compose::aliases(router));
+    *app.configured.write().unwrap_or_else(PoisonError::into_inner) = configured(&config);
+    if let Err(error) = app.providers.apply(config.node()).await {
+        tracing::error!(%error, "a provider's program is not started");
+    }
+    if let Err(error) = platform::deploy(&app.kernel, config.node(), &base).await {
+        tracing::error!(%error, "the platform agents are not as configured");
+    }
     record(app, Body::ConfigReloaded { config: config.digest() }).await;
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
     tracing::info!("the configuration is reloaded");
 }
 

@@ -47,11 +47,12 @@ const TOLD_KINDS: [&str; 5] = ["execution.*", "iteration.*", "action.*", "valida
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Asked {
     follow: bool,
+    verbose: bool,
 }
 
 impl Default for Asked {
     fn default() -> Self {
-        Self { follow: true }
+        Self { follow: true, verbose: false }
     }
 }
 
@@ -60,6 +61,8 @@ struct Feed {
     out: mpsc::Sender<Bytes>,
     committed: watch::Receiver<u64>,
     follow: bool,
+    /// Whether results of tools and sizes of prompts are told too.
+    verbose: bool,
     /// What the reader has already.
     last: Option<u64>,
     /// When something was last sent.
@@ -126,6 +129,7 @@ where
         out,
         committed: app.journal().committed(),
         follow: asked.follow,
+        verbose: asked.verbose,
         last,
         spoke: Instant::now(),
     };
@@ -144,7 +148,7 @@ where
 
 impl Feed {
     async fn tell_execution(mut self, execution: ExecutionId) -> Result<(), End> {
-        let mut follow = Follow::default();
+        let mut follow = Follow::new(self.verbose);
         let mut query = EventQuery {
             stream: Some(StreamId::Execution(execution)),
             limit: BATCH,
@@ -228,7 +232,7 @@ impl Feed {
 
     /// What must be known of an execution's events before `seq`.
     async fn former(&self, execution: ExecutionId, seq: u64) -> Result<Follow, End> {
-        let mut follow = Follow::default();
+        let mut follow = Follow::new(self.verbose);
         let mut query = EventQuery {
             stream: Some(StreamId::Execution(execution)),
             before: Some(seq),

@@ -218,7 +218,7 @@ pub(crate) enum Agent {
         /// Only what went wrong
         #[arg(long)]
         errors: bool,
-        /// Also answers and reasons
+        /// Also answers, results of tools, reasons and sizes
         #[arg(long)]
         verbose: bool,
     },
@@ -282,7 +282,7 @@ pub(crate) enum Task {
         /// Only what went wrong
         #[arg(long)]
         errors_only: bool,
-        /// Also answers and reasons
+        /// Also answers, results of tools, reasons and sizes
         #[arg(long)]
         verbose: bool,
     },
@@ -373,6 +373,20 @@ pub(crate) struct Filter {
     pub(crate) cursor: Option<String>,
 }
 
+/// Which record is checked, and against what.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Verified {
+    /// Data folder or backup to check [default: this node's]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// A copy of the checkpoint file that was kept elsewhere
+    #[arg(long, value_name = "COPY")]
+    pub(crate) checkpoint: Option<PathBuf>,
+    /// The log's public key, base64 or a file with it, as `aegis audit checkpoint` shows it
+    #[arg(long, value_name = "KEY")]
+    pub(crate) public_key: Option<String>,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Audit {
     /// List events of the record
@@ -382,14 +396,13 @@ pub(crate) enum Audit {
         /// Its place in the log
         seq: u64,
     },
-    /// Check the whole record offline
+    /// Check the whole record offline, or an exported file
     Verify {
-        /// Data folder to check [default: this node's]
-        #[arg(long, value_name = "DIR")]
-        data: Option<PathBuf>,
-        /// A copy of the checkpoint file that was kept elsewhere
-        #[arg(long, value_name = "COPY")]
-        checkpoint: Option<PathBuf>,
+        #[command(flatten)]
+        what: Verified,
+        /// Check this exported file instead of a data folder
+        #[arg(long, value_name = "FILE", requires = "public_key", conflicts_with_all = ["data", "checkpoint"])]
+        export: Option<PathBuf>,
     },
     /// Write events with all that is needed to check them elsewhere
     Export {
@@ -400,7 +413,7 @@ pub(crate) enum Audit {
         #[arg(long, value_name = "DIR")]
         data: Option<PathBuf>,
     },
-    /// Print the signed head of the record
+    /// Print the signed head of the record, and the key that verifies it
     Checkpoint,
 }
 
@@ -413,19 +426,15 @@ pub(crate) enum Journal {
         data: Option<PathBuf>,
     },
     /// Check the journal's files
-    Verify {
-        /// Data folder [default: this node's]
-        #[arg(long, value_name = "DIR")]
-        data: Option<PathBuf>,
-        /// A copy of the checkpoint file that was kept elsewhere
-        #[arg(long, value_name = "COPY")]
-        checkpoint: Option<PathBuf>,
-    },
-    /// Copy the journal; the daemon must be stopped
+    Verify(Verified),
+    /// Copy the journal, without its keys; a daemon may run meanwhile
     Backup {
         /// Folder to write to
         #[arg(long, value_name = "DIR")]
         to: PathBuf,
+        /// Copy the data keys there too, and the node key that opens them beside it as FILE.node-key
+        #[arg(long, value_name = "FILE")]
+        keys: Option<PathBuf>,
         /// Data folder [default: this node's]
         #[arg(long, value_name = "DIR")]
         data: Option<PathBuf>,
@@ -443,8 +452,15 @@ pub(crate) enum Journal {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Trace {
-    /// List traces
-    List,
+    /// List the traces of executions, newest first
+    List {
+        /// Most to show
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+        /// Where the last page ended
+        #[arg(long)]
+        cursor: Option<String>,
+    },
     /// Show what took time, and under what
     Show {
         /// A trace's or an execution's id

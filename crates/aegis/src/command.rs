@@ -17,7 +17,7 @@ use clap::CommandFactory as _;
 
 use crate::args::{Arguments, Command, Trace};
 use crate::failure::Failure;
-use crate::later::{missing, refuse};
+use crate::later::refuse;
 use crate::{output, reference};
 
 /// Does what was asked.
@@ -33,7 +33,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Volume(command) => volume::run(&global, command).await,
         Command::Audit(command) => evidence::audit(&global, command).await,
         Command::Journal(command) => evidence::journal(&global, command).await,
-        Command::Trace(Trace::List) => Err(missing("aegis trace list")),
+        Command::Trace(Trace::List { limit, cursor }) => {
+            evidence::traces(&global, cursor.as_deref(), limit).await
+        }
         Command::Trace(Trace::Show { id }) => evidence::trace(&global, &id).await,
         Command::Config(command) => describe::config(&global, command).await,
         Command::Explain { path } => describe::explain(&path),

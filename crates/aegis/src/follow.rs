@@ -11,7 +11,7 @@ const VERBOSE_CHARS_MAX: usize = 2_000;
 pub(crate) struct Wanted {
     /// Only what went wrong.
     pub(crate) errors_only: bool,
-    /// Also answers, reasons and what the next iteration is told.
+    /// Also answers, results of tools, reasons, sizes and what the next iteration is told.
     pub(crate) verbose: bool,
 }
 
@@ -73,7 +73,10 @@ fn plain(event: &ExecutionEvent) -> Option<String> {
         ExecutionEvent::ExecutionCancelled { execution_id, .. } => {
             format!("Execution {execution_id} Cancelled")
         }
-        ExecutionEvent::IterationOutput { .. } | ExecutionEvent::RefinementApplied { .. } => return None,
+        ExecutionEvent::IterationOutput { .. }
+        | ExecutionEvent::RefinementApplied { .. }
+        | ExecutionEvent::IterationPrompted { .. }
+        | ExecutionEvent::ModelAnswered { .. } => return None,
     })
 }
 
@@ -92,11 +95,29 @@ fn details(event: &ExecutionEvent) -> Vec<String> {
             .filter(|result| !result.reasoning.is_empty())
             .map(|result| format!("{}: {}", result.validator, result.reasoning))
             .collect(),
-        ExecutionEvent::ToolInvoked { denied: Some(denied), .. } => {
-            vec![format!("refused by {}", denied.rule)]
+        ExecutionEvent::IterationPrompted { prompt_bytes, .. } => {
+            vec![format!("prompt: {prompt_bytes} bytes")]
         }
-        ExecutionEvent::ToolInvoked { is_error: true, exit_code, .. } => {
-            vec![exit_code.map_or_else(|| "the tool failed".to_owned(), |code| format!("exit code {code}"))]
+        ExecutionEvent::ModelAnswered {
+            alias,
+            model,
+            input_tokens,
+            output_tokens,
+            tool_calls,
+            duration_ms,
+            ..
+        } => vec![format!(
+            "model {alias} ({model}): {input_tokens} tokens in, {output_tokens} out, {tool_calls} tool calls, {duration_ms} ms"
+        )],
+        ExecutionEvent::ToolInvoked { denied, is_error, exit_code, result, .. } => {
+            let failed = match (denied, exit_code) {
+                (Some(denied), _) => Some(format!("refused by {}", denied.rule)),
+                (None, Some(code)) if *is_error => Some(format!("exit code {code}")),
+                (None, None) if *is_error => Some("the tool failed".to_owned()),
+                _ => None,
+            };
+            let result = result.as_ref().filter(|result| !result.is_empty());
+            failed.into_iter().chain(result.map(|result| format!("result: {result}"))).collect()
         }
         ExecutionEvent::IterationFailed { error, .. } if !error.stacktrace.is_empty() => {
             vec![error.stacktrace.clone()]
@@ -132,6 +153,8 @@ fn time_of(event: &ExecutionEvent) -> &str {
         | ExecutionEvent::ExecutionFailed { failed_at: at, .. }
         | ExecutionEvent::ToolInvoked { invoked_at: at, .. }
         | ExecutionEvent::ValidationCompleted { completed_at: at, .. }
+        | ExecutionEvent::IterationPrompted { prompted_at: at, .. }
+        | ExecutionEvent::ModelAnswered { answered_at: at, .. }
         | ExecutionEvent::ExecutionCancelled { cancelled_at: at, .. } => at,
         ExecutionEvent::IterationOutput { .. } => "",
     }

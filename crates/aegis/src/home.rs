@@ -14,8 +14,19 @@ const HOST_DEFAULT: &str = "127.0.0.1";
 const PORT_DEFAULT: u16 = 8088;
 
 impl Global {
-    /// The data folder: `AEGIS_HOME`, or `~/.aegis`; always absolute.
+    /// The data folder: `AEGIS_HOME`, or the configuration's `storage.data_dir`, or `~/.aegis`; always absolute.
     pub(crate) fn home(&self) -> Result<PathBuf, Failure> {
+        if self.home.is_none()
+            && let Some(config) = self.config_file()?
+            && let Some(folder) = aegis_server::load_config(Some(&config))?.data_dir()
+        {
+            return Ok(folder);
+        }
+        self.own_home()
+    }
+
+    /// The data folder where no configuration says another; its configuration is looked for there.
+    fn own_home(&self) -> Result<PathBuf, Failure> {
         let chosen = match &self.home {
             Some(home) => home.clone(),
             None => std::env::home_dir()
@@ -43,7 +54,7 @@ impl Global {
         }
         let places = [
             PathBuf::from(CONFIG_FILE),
-            self.home()?.join(CONFIG_FILE),
+            self.own_home()?.join(CONFIG_FILE),
             Path::new("/etc/aegis").join(CONFIG_FILE),
         ];
         let found = places.into_iter().find(|place| place.is_file());

@@ -36,6 +36,7 @@ pub struct EventStream {
     client: Client,
     path: String,
     follow: bool,
+    verbose: bool,
     ends_with_run: bool,
     connection: Option<Connection>,
     last_id: Option<String>,
@@ -53,6 +54,7 @@ impl EventStream {
             client,
             path,
             follow,
+            verbose: false,
             ends_with_run,
             connection: None,
             last_id: None,
@@ -61,6 +63,13 @@ impl EventStream {
             attempts: 0,
             over: false,
         }
+    }
+
+    /// The same with results of tools, sizes of prompts and answers of models. For a stream that was not read yet.
+    #[must_use]
+    pub fn verbose(mut self, verbose: bool) -> Self {
+        self.verbose = verbose;
+        self
     }
 
     /// The next event; `None` once the run is over, or everything recorded was told when not following.
@@ -87,7 +96,7 @@ impl EventStream {
     }
 
     async fn connect(&mut self) -> Result<(), CallError> {
-        let query = [("follow", self.follow.to_string())];
+        let query = [("follow", self.follow.to_string()), ("verbose", self.verbose.to_string())];
         let mut request = self.client.request(Method::GET, &self.path, &query);
         if let Some(id) = &self.last_id {
             request = request.header("last-event-id", id);

@@ -95,8 +95,7 @@ fn intended(tool: &str) -> Body {
 }
 
 fn completed(size: Option<u64>) -> Body {
-    let outcome =
-        Outcome::Tool { result: blob(2), is_error: false, exit_code: None, size, denied: None };
+    let outcome = Outcome::Tool { result: blob(2), is_error: false, exit_code: None, size, denied: None };
     Body::ActionCompleted { action: id(50), outcome, duration_ms: 3 }
 }
 
@@ -244,4 +243,24 @@ fn endings_carry_reason_and_duration() {
     );
     let told = teller.tell(Body::ExecutionCancelled { total_iterations: 2 });
     assert!(matches!(&told[..], [ExecutionEvent::ExecutionCancelled { total_iterations: 2, .. }]));
+}
+
+#[test]
+fn a_verbose_stream_tells_results_and_sizes_and_a_plain_one_does_not() {
+    let prompted = || Body::IterationPrompted { iteration: 1, prompt: blob(5), undefined: 0 };
+    let mut plain = Teller::new(&[(1, "{}"), (2, "the result")]);
+    assert_eq!(plain.tell(prompted()), []);
+    let mut verbose = Teller::new(&[(1, "{}"), (2, "the result")]);
+    verbose.follow = Follow::new(true);
+    let told = verbose.tell(prompted());
+    assert!(
+        matches!(told.as_slice(), [ExecutionEvent::IterationPrompted { prompt_bytes: 1, .. }]),
+        "{told:?}"
+    );
+    for (teller, expected) in [(&mut plain, None), (&mut verbose, Some("the result"))] {
+        teller.tell(intended("fs.read"));
+        let told = teller.tell(completed(None));
+        let [ExecutionEvent::ToolInvoked { result, .. }] = told.as_slice() else { panic!("{told:?}") };
+        assert_eq!(result.as_deref(), expected);
+    }
 }

@@ -6,7 +6,7 @@ use aegis_api::{AgentVersion, Deployed, Page};
 use aegis_core::limits::DOCUMENT_BYTES_MAX;
 use aegis_core::{AgentId, Diagnosis, ErrorCode, Name, Tenant};
 use aegis_kernel::port::{AgentRecord, AgentState};
-use aegis_kernel::{Caller, DeployOptions};
+use aegis_kernel::{Caller, DeployOptions, Refusal};
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -34,10 +34,16 @@ pub(super) async fn list(
     let Listing { limit, cursor } = query(&uri)?;
     let page = app.journal().agents(&caller.tenant, cursor.as_deref(), page_size(limit)).await?;
     let mut items = Vec::with_capacity(page.items.len());
-    for record in &page.items {
+    for record in page.items.iter().filter(|record| !is_shadowed(record, &page.items)) {
         items.push(view::agent(&app, record, false).await);
     }
     Ok(json(&Page { items, next_cursor: page.next_cursor }))
+}
+
+/// Whether a name of the platform's means the tenant's own agent; agents of one name stand on one page.
+fn is_shadowed(record: &AgentRecord, page: &[AgentRecord]) -> bool {
+    record.tenant == Tenant::platform()
+        && page.iter().any(|other| other.name == record.name && other.tenant != record.tenant)
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -50,6 +56,7 @@ pub(super) struct Deploying {
 pub(super) async fn deploy(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
     uri: Uri,
     body: Body,
 ) -> Answer {
@@ -65,7 +72,8 @@ pub(super) async fn deploy(
     let document = std::str::from_utf8(&bytes).map_err(|error| {
         Diagnosis::new(ErrorCode::InvalidInput, format!("the document is not UTF-8: {error}"))
     })?;
-    let deployed = app.kernel.deploy(&caller, document, DeployOptions { force, validate_only }).await?;
+    let deployed = app.kernel.deploy(&caller, document, DeployOptions { force, validate_only }).await;
+    let deployed = deployed.map_err(|refusal| named(refusal, document, &headers))?;
     let status = if deployed.changed && !validate_only { StatusCode::CREATED } else { StatusCode::OK };
     Ok(json_with(
         status,
@@ -78,6 +86,16 @@ pub(super) async fn deploy(
             changed: deployed.changed,
         },
     ))
+}
+
+/// The refusal with the name of the user's file at its places, if the request says it.
+fn named(refusal: Refusal, document: &str, headers: &HeaderMap) -> Refused {
+    let file = headers.get(aegis_api::header::FILE).map(|name| String::from_utf8_lossy(name.as_bytes()));
+    let Some(file) = file.filter(|_| refusal.rendered.is_some()) else { return refusal.into() };
+    match aegis_manifest::parse_agent(document, &file) {
+        Err(found) => Refusal { rendered: Some(found.render()), problems: found.to_diagnoses() }.into(),
+        Ok(_) => refusal.into(),
+    }
 }
 
 /// The agent, if the caller may see it: its own tenant's, or the platform's.

@@ -86,5 +86,6 @@ pub(super) async fn prove(State(app): State<Arc<App>>, Path(seq): Path<String>) 
 }
 
 pub(super) async fn checkpoint(State(app): State<Arc<App>>) -> Answer {
-    Ok(json(&Checkpoint { checkpoint: app.evidence.checkpoint().await? }))
+    let checkpoint = app.evidence.checkpoint().await?;
+    Ok(json(&Checkpoint { checkpoint, public_key: app.evidence.public_key() }))
 }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use aegis_api::{Health, LogHead, Status};
+use aegis_api::{Health, LogHead, ModelStatus, Status};
+use aegis_kernel::port::Model as _;
+use aegis_models::ProcessState;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::{StatusCode, header};
@@ -56,10 +58,8 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Answer {
     let info = app.kernel.info();
     let head = app.journal().head().await?;
     let uptime = app.clock.monotonic().saturating_sub(app.since).as_millis();
-    let (config, models) = app.configured(|configured| {
-        let source = configured.source.as_ref().map(|path| path.display().to_string());
-        (source, configured.models.clone())
-    });
+    let config =
+        app.configured(|configured| configured.source.as_ref().map(|path| path.display().to_string()));
     Ok(json(&Status {
         status: "ready".to_owned(),
         version: VERSION.to_owned(),
@@ -70,10 +70,28 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Answer {
         config,
         executions_running: info.running,
         executions_pending: info.pending,
-        models,
+        models: models(&app),
         log: LogHead { size: head.size, root: head.root.to_string() },
-        warnings: info.warnings,
+        warnings: app.warnings(),
     }))
+}
+
+/// The aliases, what stands behind each, and how it is.
+fn models(app: &App) -> Vec<ModelStatus> {
+    let states = app.providers.states();
+    let one = |alias: String| {
+        let facts = app.router.facts(&alias);
+        let (provider, model) = facts.map(|facts| (facts.provider, facts.model)).unwrap_or_default();
+        let (state, detail) = match states.get(&provider) {
+            None => ("configured", None),
+            Some(ProcessState::Starting) => ("loading", None),
+            Some(ProcessState::Ready) => ("ready", None),
+            Some(ProcessState::Failed(why)) => ("failed", Some(why.clone())),
+            Some(ProcessState::Stopped) => ("stopped", None),
+        };
+        ModelStatus { alias, provider, model, state: state.to_owned(), detail }
+    };
+    app.router.aliases().into_iter().map(one).collect()
 }
 
 pub(super) async fn config(State(app): State<Arc<App>>) -> Answer {

@@ -3,20 +3,58 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use aegis_api::{Span, Trace};
+use aegis_api::{Page, Span, Trace, TraceSummary};
 use aegis_core::{Body, Diagnosis, Event, ExecutionId, Intent, Outcome, SpanId, TraceId};
 use aegis_kernel::Caller;
-use aegis_kernel::port::EventQuery;
+use aegis_kernel::port::{EventQuery, ExecutionQuery};
 use axum::Extension;
 use axum::extract::{Path, State};
+use http::Uri;
+use serde::Deserialize;
 use serde_json::{Value, json as value};
 
-use super::executions;
+use super::{executions, page_size, query};
 use crate::answer::{Answer, Refused, json};
 use crate::app::App;
 
 /// Most events of a trace that are read.
 const EVENTS_MAX: usize = 10_000;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Listing {
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+/// The traces of executions, newest first. An execution that another asked for is part of that one's trace.
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+) -> Answer {
+    let Listing { limit, cursor } = query(&uri)?;
+    let listing = ExecutionQuery {
+        tenant: Some(caller.tenant),
+        cursor,
+        limit: page_size(limit),
+        ..ExecutionQuery::default()
+    };
+    let page = app.journal().executions(&listing).await?;
+    let now = app.clock.now();
+    let roots = page.items.iter().filter(|record| record.parent.is_none());
+    let items = roots
+        .map(|record| TraceSummary {
+            trace_id: record.trace_id.to_string(),
+            name: format!("execute {}@{}", record.name, record.version),
+            execution_id: record.id.to_string(),
+            status: record.status.name().to_owned(),
+            started_at: record.started_at.unwrap_or(record.created_at).to_string(),
+            duration_ms: record.started_at.map(|at| record.ended_at.unwrap_or(now).millis_since(at)),
+        })
+        .collect();
+    Ok(json(&Page { items, next_cursor: page.next_cursor }))
+}
 
 /// By trace id, or by the id of an execution.
 pub(super) async fn show(
@@ -31,13 +69,13 @@ pub(super) async fn show(
         (Ok(trace), _) => trace,
         _ => return Err(missing(&wanted)),
     };
-    let query = EventQuery {
+    let wanted_events = EventQuery {
         trace_id: Some(trace_id),
         tenant: Some(caller.tenant),
         limit: EVENTS_MAX,
         ..EventQuery::default()
     };
-    let events = app.journal().events(&query).await?;
+    let events = app.journal().events(&wanted_events).await?;
     if events.is_empty() {
         return Err(missing(&wanted));
     }
@@ -47,7 +85,7 @@ pub(super) async fn show(
 
 fn missing(wanted: &str) -> Refused {
     Diagnosis::not_found("trace", wanted)
-        .hint("give an execution's id, or the `trace_id` that `aegis task status` shows")
+        .hint("give an execution's id, or a trace's id from `aegis trace list`")
         .into()
 }
 

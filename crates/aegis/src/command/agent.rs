@@ -15,7 +15,8 @@ pub(super) async fn run(global: &Global, command: Agent) -> Result<(), Failure> 
     match command {
         Agent::Deploy { file, validate_only, force } => {
             let document = manifest::read(&file)?;
-            let deployed = global.client()?.deploy(document, force, validate_only).await?;
+            let name = file.display().to_string();
+            let deployed = global.client()?.deploy(document, Some(&name), force, validate_only).await?;
             for warning in &deployed.warnings {
                 output::note(&format!("warning: {warning}"));
             }
@@ -69,7 +70,7 @@ pub(super) async fn run(global: &Global, command: Agent) -> Result<(), Failure> 
         Agent::Logs { agent, follow, errors, verbose } => {
             let client = global.client()?;
             let id = id_of(&client, &agent).await?;
-            let stream = client.agent_events(&id, follow);
+            let stream = client.agent_events(&id, follow).verbose(verbose);
             logs::tell(global, stream, Wanted { errors_only: errors, verbose }).await.map(drop)
         }
         Agent::Generate { .. } => Err(missing("aegis agent generate")),

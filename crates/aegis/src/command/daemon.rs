@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aegis_api::Status;
+use aegis_api::{ModelStatus, Status};
 use aegis_core::{Diagnosis, ErrorCode};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -34,10 +34,7 @@ async fn start(global: &Global, accept_restored: bool, own_session: bool) -> Res
     let config = aegis_server::load_config(global.config_file()?.as_deref())?;
     let logging = config.node().spec.observability.logging.clone();
     aegis_server::init_logging(&logging, global.log_level.map(crate::args::Level::name));
-    let home = match (&global.home, &config.node().spec.storage.data_dir) {
-        (None, Some(folder)) => std::path::absolute(folder).unwrap_or_else(|_| folder.into()),
-        _ => global.home()?,
-    };
+    let home = global.home()?;
     let options =
         aegis_server::Options { home, host: global.host.clone(), port: global.port, accept_restored };
     Ok(aegis_server::serve(config, options).await?)
@@ -90,15 +87,61 @@ fn words(status: &Status) -> String {
         ("address", status.address.clone()),
         ("data", status.data.clone()),
         ("config", status.config.clone().unwrap_or_else(|| "embedded defaults".to_owned())),
-        ("up since", format!("{} s", status.uptime_ms / 1000)),
+        ("up for", lasted(status.uptime_ms)),
         (
             "executions",
             format!("{} running, {} waiting", status.executions_running, status.executions_pending),
         ),
-        (
-            "models",
-            if status.models.is_empty() { "none configured".to_owned() } else { status.models.join(", ") },
-        ),
+        ("models", models(&status.models)),
         ("record", format!("{} events, root {}", status.log.size, status.log.root)),
     ])
+}
+
+/// A time in its two largest units.
+fn lasted(millis: u64) -> String {
+    let seconds = millis / 1000;
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, _, _) => format!("{hours} h {} min", minutes % 60),
+        _ => format!("{days} d {} h", hours % 24),
+    }
+}
+
+fn models(models: &[ModelStatus]) -> String {
+    if models.is_empty() {
+        return "none configured".to_owned();
+    }
+    let words = models.iter().map(|model| {
+        let why = model.detail.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        format!("{} = {}/{} ({}{why})", model.alias, model.provider, model.model, model.state)
+    });
+    words.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_tells_what_runs_and_how_its_models_are() {
+        let model = |alias: &str, state: &str, detail: Option<&str>| ModelStatus {
+            alias: alias.to_owned(),
+            provider: "local".to_owned(),
+            model: "m".to_owned(),
+            state: state.to_owned(),
+            detail: detail.map(str::to_owned),
+        };
+        assert_eq!(
+            models(&[model("default", "loading", None), model("judge", "failed", Some("it ended"))]),
+            "default = local/m (loading), judge = local/m (failed: it ended)"
+        );
+        assert_eq!(models(&[]), "none configured");
+        for (millis, words) in
+            [(900, "0 s"), (61_000, "1 min 1 s"), (3_660_000, "1 h 1 min"), (90_000_000, "1 d 1 h")]
+        {
+            assert_eq!(lasted(millis), words);
+        }
+    }
 }

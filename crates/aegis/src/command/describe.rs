@@ -53,10 +53,13 @@ pub(super) async fn config(global: &Global, command: Config) -> Result<(), Failu
                 Some(file) => Some(file),
                 None => global.config_file()?,
             };
-            aegis_server::load_config(path.as_deref())?;
+            let warnings = aegis_server::load_config(path.as_deref())?.warnings();
+            for warning in &warnings {
+                output::note(&format!("warning: {warning}"));
+            }
             let shown =
                 path.map_or_else(|| "the embedded defaults".to_owned(), |path| path.display().to_string());
-            let value = json!({"status": "valid", "file": shown});
+            let value = json!({"status": "valid", "file": shown, "warnings": warnings});
             output::show(global.output, &value, |_| format!("Valid: {shown}"))
         }
         Config::Generate => output::text(TEMPLATE),

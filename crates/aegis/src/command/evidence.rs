@@ -1,12 +1,12 @@
 //! `aegis audit …`, `journal …` and `trace show`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use aegis_api::{AuditEvent, Span, Trace};
+use aegis_api::{AuditEvent, Span, Trace, TraceSummary};
 use aegis_core::{Diagnosis, ErrorCode};
 use serde_json::json;
 
-use crate::args::{Audit, Filter, Format, Global, Journal};
+use crate::args::{Audit, Filter, Format, Global, Journal, Verified};
 use crate::failure::Failure;
 use crate::output;
 use crate::table::table;
@@ -24,13 +24,17 @@ pub(super) async fn audit(global: &Global, command: Audit) -> Result<(), Failure
                 _ => output::json(&proof),
             }
         }
-        Audit::Verify { data, checkpoint } => verify(global, data, checkpoint).await,
+        Audit::Verify { what, export: None } => verify(global, what).await,
+        Audit::Verify { what, export: Some(export) } => verify_export(global, &export, &what),
         Audit::Export { to, data } => {
             let events = aegis_server::offline::export(&folder(global, data)?, &to).await?;
             output::line(&format!("Wrote {events} events to {}", to.display()))
         }
         Audit::Checkpoint => {
             let signed = global.client()?.audit_checkpoint().await?;
+            if matches!(global.output, None | Some(Format::Text | Format::Table)) {
+                output::note(&format!("public key: {}", signed.public_key));
+            }
             output::show(global.output, &signed, |signed| signed.checkpoint.clone())
         }
     }
@@ -38,15 +42,12 @@ pub(super) async fn audit(global: &Global, command: Audit) -> Result<(), Failure
 
 pub(super) async fn journal(global: &Global, command: Journal) -> Result<(), Failure> {
     match command {
-        Journal::Verify { data, checkpoint } => verify(global, data, checkpoint).await,
+        Journal::Verify(what) => verify(global, what).await,
         Journal::Rebuild { data } => {
             aegis_server::offline::rebuild(&folder(global, data)?).await?;
             output::line("The projections were made anew from the events")
         }
-        Journal::Backup { to, data } => {
-            aegis_server::offline::backup(&folder(global, data)?, &to).await?;
-            output::line(&format!("Copied the journal to {}; its keys are not in the copy", to.display()))
-        }
+        Journal::Backup { to, keys, data } => backup(global, &to, keys, data).await,
         Journal::Archive { before, data } => {
             let name = aegis_server::offline::archive(&folder(global, data)?, before).await?;
             output::line(&match name {
@@ -64,10 +65,57 @@ fn folder(global: &Global, data: Option<PathBuf>) -> Result<PathBuf, Failure> {
     }
 }
 
+async fn backup(
+    global: &Global,
+    to: &Path,
+    keys: Option<PathBuf>,
+    data: Option<PathBuf>,
+) -> Result<(), Failure> {
+    let keys = keys.map(|keys| {
+        let mut node = keys.clone().into_os_string();
+        node.push(".node-key");
+        (keys, PathBuf::from(node))
+    });
+    let files = keys.as_ref().map(|(keys, node)| (keys.as_path(), node.as_path()));
+    aegis_server::offline::backup(&folder(global, data)?, to, files).await?;
+    let value = json!({
+        "journal": to,
+        "keys": files.map(|(keys, _)| keys),
+        "node_key": files.map(|(_, node)| node),
+    });
+    output::show(global.output, &value, |_| match files {
+        None => format!("Copied the journal to {}; its keys are not in the copy", to.display()),
+        Some((keys, node)) => format!(
+            "Copied the journal to {}, its keys to {} and the node key to {}: keep the three apart",
+            to.display(),
+            keys.display(),
+            node.display()
+        ),
+    })
+}
+
+/// Checks an exported file. One that is not what was signed is exit 4.
+fn verify_export(global: &Global, file: &Path, what: &Verified) -> Result<(), Failure> {
+    let key = aegis_server::offline::public_key(what.public_key.as_deref().unwrap_or_default())?;
+    let header = aegis_server::offline::verify_export(file, &key)?;
+    let head: Vec<&str> = header.checkpoint.lines().take(3).collect();
+    let value = json!({"sound": true, "file": file, "first": header.first, "next": header.next,
+        "checkpoint": header.checkpoint});
+    output::show(global.output, &value, |_| {
+        let [origin, size, root] = head.as_slice() else { return String::new() };
+        format!(
+            "The export is whole: events {} to {} are those of {origin} under its signed head of {size} events\nroot {root}",
+            header.first,
+            header.next.saturating_sub(1),
+        )
+    })
+}
+
 /// Checks the record. A damaged record is exit 4: what is stored contradicts what was signed.
-async fn verify(global: &Global, data: Option<PathBuf>, checkpoint: Option<PathBuf>) -> Result<(), Failure> {
-    let folder = folder(global, data)?;
-    let report = aegis_server::offline::verify(&folder, checkpoint.as_deref()).await?;
+async fn verify(global: &Global, what: Verified) -> Result<(), Failure> {
+    let key = what.public_key.as_deref().map(aegis_server::offline::public_key).transpose()?;
+    let folder = folder(global, what.data)?;
+    let report = aegis_server::offline::verify(&folder, what.checkpoint.as_deref(), key).await?;
     let sentence = |damage: &dyn std::fmt::Display| format!("DAMAGED: {damage}");
     let mut value = serde_json::to_value(&report).unwrap_or_default();
     if let Some(map) = value.as_object_mut() {
@@ -125,6 +173,27 @@ async fn query(global: &Global, filter: Filter) -> Result<(), Failure> {
 
 fn row(event: &AuditEvent) -> Vec<String> {
     vec![event.seq.to_string(), event.at.clone(), event.kind.clone(), event.stream.clone()]
+}
+
+pub(super) async fn traces(global: &Global, cursor: Option<&str>, limit: usize) -> Result<(), Failure> {
+    let page = global.client()?.traces(cursor, limit).await?;
+    if let (Some(cursor), None | Some(Format::Text | Format::Table)) = (&page.next_cursor, global.output) {
+        output::note(&format!("more with --cursor {cursor}"));
+    }
+    output::show(global.output, &page, |page| {
+        table(&["TRACE", "NAME", "STATUS", "STARTED", "MS", "EXECUTION"], page.items.iter().map(trace_row))
+    })
+}
+
+fn trace_row(trace: &TraceSummary) -> Vec<String> {
+    vec![
+        trace.trace_id.clone(),
+        trace.name.clone(),
+        trace.status.clone(),
+        trace.started_at.clone(),
+        trace.duration_ms.map(|millis| millis.to_string()).unwrap_or_default(),
+        trace.execution_id.clone(),
+    ]
 }
 
 pub(super) async fn trace(global: &Global, id: &str) -> Result<(), Failure> {

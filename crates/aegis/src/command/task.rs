@@ -39,7 +39,7 @@ pub(super) async fn run(global: &Global, command: Task) -> Result<(), Failure> {
             output::show(global.output, &shown, words)
         }
         Task::Logs { execution, follow, errors_only, verbose } => {
-            let stream = global.client()?.execution_events(&execution, follow);
+            let stream = global.client()?.execution_events(&execution, follow).verbose(verbose);
             let last = logs::tell(global, stream, Wanted { errors_only, verbose }).await?;
             // Who follows waits for the run; who reads its logs does not.
             if follow { logs::verdict(last.as_ref()) } else { Ok(()) }
@@ -119,7 +119,7 @@ async fn named_agent(client: &Client, text: &str) -> Result<String, Failure> {
     if !looks_like_a_file {
         return Ok(text.to_owned());
     }
-    let deployed = client.deploy(manifest::read(path)?, false, false).await?;
+    let deployed = client.deploy(manifest::read(path)?, path.to_str(), false, false).await?;
     for warning in &deployed.warnings {
         output::note(&format!("warning: {warning}"));
     }

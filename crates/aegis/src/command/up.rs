@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use aegis_api::Client;
+use aegis_api::{Client, ModelStatus, Status};
 use aegis_core::{Diagnosis, ErrorCode};
 use serde_json::json;
 
@@ -17,6 +17,8 @@ use crate::output;
 
 /// Longest time a daemon may take to be ready: after a crash it first proves what was left dead.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time for programs of model providers to be ready or to fail.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Lines of the log shown when a daemon ends at its start.
 const LOG_LINES_SHOWN: usize = 20;
 /// Longest time systemd may take to say whether it gives scopes.
@@ -30,23 +32,94 @@ pub(super) fn log_file(home: &Path) -> PathBuf {
 /// Starts a daemon if none is there, and waits until it is ready.
 pub(super) async fn up(global: &Global) -> Result<(), Failure> {
     let client = global.client()?;
-    if client.ready().await.is_ok() {
-        return told(global, &client, false);
-    }
     let home = global.home()?;
+    if client.ready().await.is_ok() {
+        let status = own(&client, &home).await?;
+        return told(global, &client, status, false).await;
+    }
     if aegis_server::running_pid(&home).is_none() {
         start(global, &client, &home).await?;
     } else {
+        listens_elsewhere(&client, &home)?;
         output::note("a daemon is starting already; waiting for it");
         wait(&client, None, &home).await?;
     }
     // The token may have been made only now.
-    told(global, &global.client()?, true)
+    let client = global.client()?;
+    let status = own(&client, &home).await?;
+    told(global, &client, status, true).await
 }
 
-fn told(global: &Global, client: &Client, started: bool) -> Result<(), Failure> {
+/// The status of the daemon that answers, if it is the one of this data folder: it knows our token and says our folder.
+async fn own(client: &Client, home: &Path) -> Result<Status, Failure> {
+    let endpoint = client.endpoint();
+    let taken = |by: String| {
+        let what = format!("{} is taken by another daemon: {by}", endpoint.url());
+        let own = match aegis_server::running_address(home) {
+            Some(address) => format!(
+                "the one of `{}` runs at {address}: name it with `--host` and `--port`",
+                home.display()
+            ),
+            None => "choose another `--port`, or stop that daemon".to_owned(),
+        };
+        Failure::from(Diagnosis::new(ErrorCode::Conflict, what).hint(own))
+    };
+    match client.status().await {
+        Ok(status) if is_same_folder(Path::new(&status.data), home) => Ok(status),
+        Ok(status) => Err(taken(format!("it works on `{}`, not on `{}`", status.data, home.display()))),
+        Err(error) if error.diagnosis.code == ErrorCode::Unauthenticated => {
+            Err(taken(format!("it does not know the token of `{}`", home.display())))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn is_same_folder(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    real(one) == real(other)
+}
+
+/// Refuses to wait at one address for a daemon that listens at another.
+fn listens_elsewhere(client: &Client, home: &Path) -> Result<(), Failure> {
+    let Some(address) = aegis_server::running_address(home) else { return Ok(()) };
+    if address.port() == client.endpoint().port {
+        return Ok(());
+    }
+    let what = format!("the daemon of `{}` runs already, at {address}", home.display());
+    Err(Diagnosis::new(ErrorCode::Conflict, what)
+        .hint(format!("use `--port {}`, or stop it with `aegis down`", address.port()))
+        .into())
+}
+
+/// Says that it is ready. Programs of model providers are given a moment to be ready or to fail; a model that takes
+/// longer to load is said to load, and not waited for.
+async fn told(global: &Global, client: &Client, status: Status, started: bool) -> Result<(), Failure> {
+    let is_loading = |status: &Status| status.models.iter().any(|model| model.state == "loading");
+    let mut status = status;
+    if is_loading(&status) {
+        let settled =
+            until(SETTLE_TIMEOUT, async || client.status().await.ok().filter(|status| !is_loading(status)));
+        if let Some(settled) = settled.await {
+            status = settled;
+        }
+    }
+    for warning in status.warnings.iter().filter(|_| started) {
+        output::note(&format!("warning: {warning}"));
+    }
+    for model in &status.models {
+        let ModelStatus { alias, provider, .. } = model;
+        match (model.state.as_str(), &model.detail) {
+            ("loading", _) => output::note(&format!(
+                "model `{alias}` of provider `{provider}` is still loading; `aegis status` says when it is ready"
+            )),
+            ("failed", Some(why)) => {
+                output::note(&format!("warning: model `{alias}` of provider `{provider}`: {why}"));
+            }
+            _ => {}
+        }
+    }
     let address = client.endpoint().url();
-    let value = json!({"status": "ready", "address": address, "started": started});
+    let value = json!({"status": "ready", "address": address, "started": started, "models": status.models});
     output::show(global.output, &value, |_| format!("AEGIS is ready at {address}"))
 }
 

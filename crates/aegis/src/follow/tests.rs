@@ -17,6 +17,7 @@ fn tool(second: u32, tool: &str, first_argument: &str, summary: &str) -> Executi
         is_error: false,
         exit_code: None,
         denied: None,
+        result: None,
         invoked_at: at(second),
     }
 }
@@ -122,6 +123,7 @@ fn what_goes_wrong_has_lines_of_its_own() {
             is_error: true,
             exit_code: None,
             denied: Some(Denied { code: "PATH_NOT_ALLOWED".to_owned(), rule: "manifest".to_owned() }),
+            result: None,
             invoked_at,
         },
         other => other,
@@ -190,4 +192,44 @@ fn verbose_gives_reasons_and_nothing_reaches_the_terminal_raw() {
     let shown = lines(&tool(3, "fs.read", "/x\u{1b}]0;evil\u{7}\n[2026] Execution x Completed", ""), wanted);
     assert_eq!(shown.len(), 1);
     assert!(!shown[0].contains(['\u{1b}', '\u{7}', '\n']), "{shown:?}");
+}
+
+#[test]
+fn verbose_lines_tell_results_and_sizes() {
+    let wanted = Wanted { verbose: true, errors_only: false };
+    let called = match tool(3, "cmd.run", "ls", "") {
+        ExecutionEvent::ToolInvoked {
+            execution_id,
+            iteration_number,
+            tool,
+            first_argument,
+            summary,
+            invoked_at,
+            ..
+        } => ExecutionEvent::ToolInvoked {
+            execution_id,
+            iteration_number,
+            tool,
+            first_argument,
+            summary,
+            is_error: true,
+            exit_code: Some(2),
+            denied: None,
+            result: Some("a\nb".to_owned()),
+            invoked_at,
+        },
+        other => other,
+    };
+    assert_eq!(
+        lines(&called, wanted),
+        ["[2026-02-23T10:00:03Z] Tool: cmd.run ls", "    exit code 2", "    result: a\\nb"]
+    );
+    let prompted = ExecutionEvent::IterationPrompted {
+        execution_id: ID.to_owned(),
+        iteration_number: 1,
+        prompt_bytes: 512,
+        prompted_at: at(1),
+    };
+    assert_eq!(lines(&prompted, wanted), ["    prompt: 512 bytes"]);
+    assert!(lines(&prompted, Wanted::default()).is_empty());
 }

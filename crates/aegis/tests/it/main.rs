@@ -53,14 +53,13 @@ fn errors_are_json_when_json_is_asked_for() {
 #[test]
 fn what_comes_later_is_refused_by_name_with_exit_2() {
     let home = tempfile::tempdir().unwrap();
-    let cases: [&[&str]; 7] = [
+    let cases: [&[&str]; 6] = [
         &["workflow", "run", "nightly", "--param", "a=b", "--follow"],
         &["task", "replay", "a1b2c3d4-1111-0000-0000-000000000001"],
         &["agent", "generate", "--input", "an agent that writes poems"],
         &["apply", "-f", "x.yaml"],
         &["freeze"],
         &["mcp", "serve"],
-        &["trace", "list"],
     ];
     for arguments in cases {
         let output = aegis(home.path(), arguments);
@@ -138,4 +137,57 @@ fn the_reference_lists_every_command() {
     }
     assert!(text.contains("`workflow`"));
     assert!(!text.contains("__reference` "), "hidden commands stay hidden");
+}
+
+#[test]
+fn the_data_folder_of_the_configuration_holds_unless_the_environment_says_another() {
+    let home = tempfile::tempdir().unwrap();
+    let config = "apiVersion: 100monkeys.ai/v1\nkind: NodeConfig\nmetadata: {name: n}\nspec:\n  storage: {data_dir: my-data}\n";
+    std::fs::create_dir(home.path().join("etc")).unwrap();
+    let file = home.path().join("etc/node.yaml");
+    std::fs::write(&file, config).unwrap();
+    let verify = |environment: &[(&str, &str)]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_aegis"))
+            .args(["audit", "export", "--to", "x.jsonl", "--config"])
+            .arg(&file)
+            .env_clear()
+            .env("HOME", home.path())
+            .envs(environment.iter().copied())
+            .current_dir(home.path())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        words(&output.stderr)
+    };
+    let told = verify(&[]);
+    assert!(told.contains(&format!("`{}`", home.path().join("etc/my-data").display())), "{told}");
+    assert!(verify(&[("AEGIS_HOME", "/nowhere/else")]).contains("`/nowhere/else`"));
+    assert!(!home.path().join("x.jsonl").exists());
+}
+
+#[test]
+fn a_configuration_is_shown_without_its_literals_and_checked_with_its_warnings() {
+    let home = tempfile::tempdir().unwrap();
+    let config = "apiVersion: 100monkeys.ai/v1\nkind: NodeConfig\nmetadata: {name: n}\nspec:\n  nats: {url: \"nats://127.0.0.1\"}\n  \
+        llm_providers:\n    - {name: a, type: openai, endpoint: \"literal:http://x/secret-path\", api_key: \"literal:sk-1\", models: []}\n";
+    std::fs::write(home.path().join("aegis-config.yaml"), config).unwrap();
+    let shown = aegis(home.path(), &["config", "show"]);
+    let text = words(&shown.stdout);
+    assert_eq!(shown.status.code(), Some(0), "{}", words(&shown.stderr));
+    assert!(text.contains("[masked]") && !text.contains("sk-1") && !text.contains("secret-path"), "{text}");
+    let checked = aegis(home.path(), &["config", "validate"]);
+    assert!(words(&checked.stderr).contains("`spec.nats`"), "{}", words(&checked.stderr));
+}
+
+/// Renewed with `UPDATE_GOLDEN=1 cargo test -p aegis the_reference`.
+#[test]
+fn the_reference_in_the_documentation_is_this_binarys() {
+    let home = tempfile::tempdir().unwrap();
+    let text = words(&aegis(home.path(), &["__reference"]).stdout);
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference/cli.md");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&file, &text).unwrap();
+    }
+    let written = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(written == text, "docs/reference/cli.md is old: renew it with UPDATE_GOLDEN=1");
 }
