@@ -5,12 +5,18 @@ use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use aegis_core::{Diagnosis, ErrorCode};
 use rustix::fs::{FlockOperation, flock};
 
 /// The file that holds the daemon's process id, then its address, and is locked by it.
 pub const PID_FILE: &str = "daemon.pid";
+
+/// How long the folder may take to be free. A process that a killed daemon was just starting holds the daemon's lock
+/// until it becomes another program or ends; who asks whether a daemon runs shares the lock for a moment.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 /// The data folder, held by this process until dropped.
 pub(crate) struct Folder {
@@ -34,7 +40,12 @@ impl Folder {
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let mut lock =
             options.open(path.join(PID_FILE)).map_err(|error| failed("cannot be written", error))?;
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let begun = Instant::now();
+        while flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            if begun.elapsed() < LOCK_PATIENCE {
+                std::thread::sleep(LOOK_AGAIN_AFTER);
+                continue;
+            }
             let mut pid = String::new();
             let _ = lock.read_to_string(&mut pid);
             let pid = pid.lines().next().unwrap_or_default();

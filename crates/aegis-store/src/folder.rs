@@ -4,6 +4,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
 
@@ -13,6 +14,11 @@ const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 /// Disk kept in hand, so that outcomes of admitted actions can still be written on a full disk.
 const BALLAST_BYTES: u64 = 16 << 20;
+
+/// How long a lock may take to be free. A process that a killed daemon was just starting holds the daemon's locks
+/// until it becomes another program or ends.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 /// Paths below the data folder.
 #[derive(Debug, Clone)]
@@ -40,10 +46,18 @@ impl Folder {
     pub(crate) fn lock(&self) -> Result<File, OpenError> {
         let path = self.0.join("lock");
         let file = private_file(&path).map_err(OpenError::io("open", &path))?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(TryLockError::WouldBlock) => Err(OpenError::Locked(self.0.clone())),
-            Err(TryLockError::Error(source)) => Err(OpenError::Io { action: "lock", path, source }),
+        let begun = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_PATIENCE => {
+                    std::thread::sleep(LOOK_AGAIN_AFTER);
+                }
+                Err(TryLockError::WouldBlock) => return Err(OpenError::Locked(self.0.clone())),
+                Err(TryLockError::Error(source)) => {
+                    return Err(OpenError::Io { action: "lock", path, source });
+                }
+            }
         }
     }
     pub(crate) fn journal(&self) -> PathBuf {
