@@ -12,6 +12,6 @@ mod script;
 mod seen;
 mod server;
 
-pub use script::{Reply, Rule, Script, ScriptedCall, Turn, UsageReport};
+pub use script::{Gate, Reply, Rule, Script, ScriptedCall, Turn, UsageReport};
 pub use seen::{Dialect, Seen, SeenMessage};
 pub use server::{LogLine, RecordedRequest, ScriptedModel, ServerOptions, read_log};

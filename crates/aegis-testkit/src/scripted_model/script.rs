@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use super::seen::Seen;
 
@@ -114,6 +115,34 @@ pub enum Reply {
     },
     /// Waits, then does what follows.
     After(Duration, Box<Self>),
+    /// Waits until the gate is open, then does what follows.
+    Behind(Gate, Box<Self>),
+}
+
+/// Holds replies back until it is opened, so that many requests are under way at once.
+#[derive(Debug, Clone)]
+pub struct Gate(Arc<Semaphore>);
+
+impl Gate {
+    /// A closed gate.
+    #[expect(clippy::new_without_default, reason = "that a new gate is closed is worth a word")]
+    pub fn new() -> Self {
+        Self(Arc::new(Semaphore::new(0)))
+    }
+    /// Opens it, for good.
+    pub fn open(&self) {
+        self.0.close();
+    }
+    pub(super) async fn passed(&self) {
+        // There are no permits: this returns when the semaphore is closed.
+        drop(self.0.acquire().await);
+    }
+}
+
+impl PartialEq for Gate {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 impl Reply {

@@ -193,11 +193,19 @@ async fn serve(shared: &Shared, dialect: Dialect, headers: &HeaderMap, body: &[u
     }
     let script = shared.script.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let mut reply = script.decide(&seen);
-    while let Reply::After(wait, next) = reply {
-        tokio::time::sleep(wait).await;
-        reply = *next;
+    loop {
+        reply = match reply {
+            Reply::After(wait, next) => {
+                tokio::time::sleep(wait).await;
+                *next
+            }
+            Reply::Behind(gate, next) => {
+                gate.passed().await;
+                *next
+            }
+            other => return perform(&seen, other).await,
+        }
     }
-    perform(&seen, reply).await
 }
 
 /// Counts and logs a request, and tells `seen` its ordinal and how often it came.
@@ -248,7 +256,7 @@ async fn perform(seen: &Seen, reply: Reply) -> Response {
         Reply::Turn(turn) => answer(seen, &turn, false),
         Reply::HangMidway(turn) => answer(seen, &turn, true),
         Reply::Flood { bytes } => answer(seen, &Turn::text("x".repeat(bytes)), false),
-        Reply::Hang | Reply::After(..) => std::future::pending().await,
+        Reply::Hang | Reply::After(..) | Reply::Behind(..) => std::future::pending().await,
         Reply::Drop => broken(),
         Reply::Status { status, retry_after, body } => {
             let mut response = Response::new(Body::from(body));
