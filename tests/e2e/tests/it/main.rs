@@ -1,7 +1,11 @@
 //! Stories told to the real binary.
 
 #[cfg(test)]
+mod crash;
+#[cfg(test)]
 mod first_run;
+#[cfg(test)]
+mod load;
 #[cfg(test)]
 mod manifests;
 #[cfg(test)]
