@@ -2,7 +2,7 @@
 
 use aegis_core::Diagnosis;
 
-use super::NodeConfig;
+use super::{NodeConfig, NodeRole, SelectionStrategy};
 use crate::agent::Isolation;
 
 impl NodeConfig {
@@ -11,6 +11,12 @@ impl NodeConfig {
         let spec = &self.spec;
         let isolation = spec.runtime.default_isolation;
         let set = [
+            (spec.node.role != NodeRole::Hybrid, "node.type", "write `hybrid`: a node plans and runs"),
+            (
+                spec.llm_selection.strategy != SelectionStrategy::Static,
+                "llm_selection.strategy",
+                "write `static`, and order the providers",
+            ),
             (spec.network.tls.is_some(), "network.tls", "put a TLS proxy before the node"),
             (spec.smcp.is_some(), "smcp", "remove it"),
             (spec.iam.is_some(), "iam", "sign in by the local token"),

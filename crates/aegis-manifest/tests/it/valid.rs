@@ -145,7 +145,7 @@ fn a_node_configuration_is_read() {
     assert_eq!(spec.security_context("default"), Some(SecurityContext::built_in()));
     assert_eq!(spec.security_context("none"), None);
     let missing = config.document.unenforced();
-    assert_eq!(missing.len(), 2, "{missing:?}");
+    assert_eq!(missing.len(), 3, "{missing:?}");
 }
 
 #[test]
@@ -155,6 +155,15 @@ fn the_embedded_configuration_is_one_that_would_be_read() {
     assert_eq!(read.document, NodeConfig::default());
     assert!(NodeConfig::default().unenforced().is_empty());
     assert_eq!(NodeConfig::default().spec.network.port, 8088);
+}
+
+#[test]
+fn a_way_of_choosing_providers_that_is_not_followed_is_named() {
+    let text = "apiVersion: 100monkeys.ai/v1\nkind: NodeConfig\nmetadata: {name: a}\nspec:\n  llm_selection: {strategy: cost-optimized}\n";
+    let config = parse_node_config(text, "a.yaml", &|_| None).unwrap_or_else(|e| panic!("{e}")).document;
+    let missing = config.unenforced();
+    assert_eq!(missing.len(), 1, "{missing:?}");
+    assert!(missing[0].message.contains("llm_selection.strategy"), "{missing:?}");
 }
 
 #[test]
