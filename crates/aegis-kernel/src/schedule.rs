@@ -109,3 +109,65 @@ impl Scheduler {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn execution(number: usize) -> ExecutionId {
+        ExecutionId::from_uuid(Uuid::from_u128(number as u128 + 1))
+    }
+
+    /// A scheduler whose every slot is taken by work that never ends.
+    async fn full() -> Scheduler {
+        let scheduler = Scheduler::new();
+        for number in 0..EXECUTIONS_RUNNING_MAX {
+            let (begun, beginning) = oneshot::channel();
+            scheduler.run(execution(number), move |signals| async move {
+                begun.send(()).unwrap();
+                signals.kill.cancelled().await;
+            });
+            beginning.await.unwrap();
+        }
+        scheduler
+    }
+
+    #[tokio::test]
+    async fn one_more_waits_for_a_slot() {
+        let scheduler = full().await;
+        let (begun, mut beginning) = oneshot::channel();
+        scheduler.run(execution(EXECUTIONS_RUNNING_MAX), |_| async move { begun.send(()).unwrap() });
+        tokio::task::yield_now().await;
+        assert_eq!(scheduler.counts(), (EXECUTIONS_RUNNING_MAX, 1));
+        assert!(beginning.try_recv().is_err());
+        assert!(scheduler.cancel(execution(0), true));
+        beginning.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_cancelled_one_is_told_without_a_slot() {
+        let scheduler = full().await;
+        let waiting = execution(EXECUTIONS_RUNNING_MAX);
+        let (told, telling) = oneshot::channel();
+        scheduler.run(waiting, |signals| async move { told.send(signals.cancel.is_cancelled()).unwrap() });
+        assert!(scheduler.cancel(waiting, false));
+        assert!(telling.await.unwrap(), "it runs only to record the cancel");
+        assert_eq!(scheduler.counts().0, EXECUTIONS_RUNNING_MAX);
+        assert!(!scheduler.cancel(execution(EXECUTIONS_RUNNING_MAX + 1), false), "it is not here");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_taken_once_the_daemon_stops_and_what_waits_stays_pending() {
+        let scheduler = full().await;
+        let waiting = execution(EXECUTIONS_RUNNING_MAX);
+        let (begun, beginning) = oneshot::channel();
+        scheduler.run(waiting, |_| async move { begun.send(()).unwrap() });
+        scheduler.stop(Duration::from_millis(1)).await;
+        assert!(beginning.await.is_err(), "it never began");
+        assert!(!scheduler.holds(waiting));
+        assert!(scheduler.admit().is_err());
+    }
+}

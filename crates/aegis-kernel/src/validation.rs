@@ -9,7 +9,7 @@ mod schema;
 
 use aegis_core::execution::FailureReason;
 use aegis_core::{Body, Durability, ExitStatus, Score, Verdict};
-use aegis_manifest::agent::Validator;
+use aegis_manifest::agent::{ExitCodeValidator, Validator};
 
 pub(crate) use candidate::Candidate;
 pub(crate) use schema::Schema;
@@ -81,7 +81,7 @@ impl Driver {
         match validator {
             Validator::ExitCode(rule) => match &rule.command {
                 Some(command) => self.run_exit_code(index, command, rule).await,
-                None => Ok(self.bootstrap_exit(rule.expected)),
+                None => Ok(self.bootstrap_exit(rule)),
             },
             Validator::JsonSchema(rule) => {
                 let schema = Schema::compile(&serde_json::Value::Object(rule.schema.clone()))
@@ -96,9 +96,14 @@ impl Driver {
     }
 
     /// The bootstrap's own exit code, seen by the daemon as the status of its child.
-    fn bootstrap_exit(&self, expected: i32) -> Finding {
-        let status = self.ledger.state.current.exit.unwrap_or(ExitStatus::Unknown);
-        let right = status == ExitStatus::Exited { code: expected };
+    fn bootstrap_exit(&self, rule: &ExitCodeValidator) -> Finding {
+        let state = &self.ledger.state.current;
+        let status = state.exit.unwrap_or(ExitStatus::Unknown);
+        let right = status == ExitStatus::Exited { code: rule.expected };
+        if right && !rule.allow_stderr && state.stderr.is_some() {
+            return Finding::binary(false, "the bootstrap wrote to standard error, which is not allowed");
+        }
+        let expected = rule.expected;
         Finding::binary(
             right,
             format!("expected exit code {expected}, the bootstrap ended with {}", words(status)),

@@ -2,7 +2,7 @@
 
 use super::{FailureReason, Next, Phase, State};
 use crate::limits::TURNS_PER_ITERATION_MAX;
-use crate::{BlobRef, Body, Intent, Score};
+use crate::{BlobRef, Body, ExitStatus, Intent, Score};
 
 /// What the driver does now. Pure: the same state always gives the same answer.
 #[must_use]
@@ -12,6 +12,12 @@ pub fn next(state: &State) -> Next {
         Phase::Between => Next::BeginIteration(state.iteration + 1),
         Phase::Generating => next_in_loop(state),
         Phase::Answered => Next::EndGeneration,
+        // Without validators success is an answer and exit code 0; a daemon that resumes decides it from the record.
+        Phase::Validating
+            if state.plan.validators == 0 && state.current.exit != Some(ExitStatus::Exited { code: 0 }) =>
+        {
+            Next::BootstrapFailed
+        }
         Phase::Validating => {
             let done = u32::try_from(state.current.verdicts.len()).unwrap_or(u32::MAX);
             let failed = state.current.verdicts.iter().any(|(verdict, _)| !verdict.passed);
@@ -120,7 +126,7 @@ pub fn decide(state: &State, input: Input) -> Result<Vec<Body>, Refused> {
     }
 }
 
-/// The lowest score decides; without validators an answer and exit code 0 are success, which the driver has seen.
+/// The lowest score decides; without validators `next` has seen to exit code 0.
 fn score(state: &State) -> Body {
     let lowest =
         state.current.verdicts.iter().map(|(verdict, _)| verdict).min_by_key(|verdict| verdict.score);

@@ -33,12 +33,13 @@ fn apply_loop(state: &mut State, event: &Event) {
             state.generation = *generation;
             state.sandbox = Some(sandbox.clone());
         }
-        Body::GenerationEnded { status, stdout, .. } => {
+        Body::GenerationEnded { status, stdout, stderr, .. } => {
             state.sandbox = None;
             // An end that nobody saw says nothing of the answer's worth: the next generation is given it again.
             if state.phase == Phase::Answered && *status != ExitStatus::Unknown {
                 state.current.exit = Some(*status);
                 state.current.stdout = *stdout;
+                state.current.stderr = *stderr;
                 state.phase = Phase::Validating;
             }
         }

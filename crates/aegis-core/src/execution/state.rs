@@ -78,6 +78,8 @@ pub struct Iteration {
     pub exit: Option<ExitStatus>,
     /// What it wrote to standard output.
     pub stdout: Option<BlobRef>,
+    /// What it wrote to standard error.
+    pub stderr: Option<BlobRef>,
     /// Verdicts so far, in order.
     pub verdicts: Vec<(Verdict, BlobRef)>,
     /// The score, once every validator that had to ran.
@@ -186,6 +188,8 @@ pub enum Next {
     Conclude,
     /// The model wants more turns than allowed.
     TurnsExhausted,
+    /// Record that the bootstrap, whose exit nobody else judges, failed.
+    BootstrapFailed,
     /// Nothing.
     Done,
 }

@@ -34,6 +34,8 @@ struct World {
     /// How often each model call or tool call was really performed, and during how many of these a crash came.
     performed: BTreeMap<(u32, u32, Option<u32>), (u32, u32)>,
     ids: u128,
+    /// Exit codes of the sandboxes, in order.
+    exit_codes: Vec<i32>,
     choices: Vec<u8>,
     at: usize,
 }
@@ -56,7 +58,15 @@ impl World {
         };
         let created = event(1, body);
         let state = State::first(&created).unwrap();
-        Self { state, events: vec![created], performed: BTreeMap::new(), ids: 0, choices, at: 0 }
+        Self {
+            state,
+            events: vec![created],
+            performed: BTreeMap::new(),
+            ids: 0,
+            exit_codes: Vec::new(),
+            choices,
+            at: 0,
+        }
     }
 
     fn choose(&mut self, options: u8) -> u8 {
@@ -90,7 +100,9 @@ impl World {
 
     fn end_sandbox(&mut self) {
         if self.state.sandbox.is_some() {
-            let status = ExitStatus::Exited { code: 0 };
+            let code = i32::from(self.choose(8) == 0);
+            self.exit_codes.push(code);
+            let status = ExitStatus::Exited { code };
             let generation = self.state.generation;
             self.fact(Body::GenerationEnded { generation, status, stdout: None, stderr: None });
         }
@@ -190,6 +202,9 @@ impl World {
             Next::Score => self.record(Input::Score),
             Next::Conclude => self.record(Input::Conclude { error: blob() }),
             Next::TurnsExhausted => panic!("the script stops calling tools"),
+            Next::BootstrapFailed => {
+                self.record(Input::FailIteration { reason: FailureReason::BootstrapFailed, detail: blob() });
+            }
             Next::Done => return false,
         }
         true
@@ -247,6 +262,9 @@ proptest! {
             prop_assert!(steps < 5_000, "the run does not end");
         }
         prop_assert!(matches!(world.state.phase, Phase::Completed | Phase::Failed));
+        if validators == 0 && world.state.phase == Phase::Completed {
+            prop_assert_eq!(world.exit_codes.last(), Some(&0), "nobody judged the bootstrap but its exit code");
+        }
         prop_assert!(world.state.iteration <= iterations);
         for ((_, _, index), (times, crashes)) in &world.performed {
             if *index == Some(NON_IDEMPOTENT) {

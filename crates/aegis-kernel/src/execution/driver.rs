@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aegis_core::execution::{FailureReason, Input, Next, next};
-use aegis_core::{BlobRef, Body, Durability, Message, StreamId};
+use aegis_core::{BlobRef, Body, Durability, ExitStatus, Message, StreamId};
 use tokio::time::Instant;
 
 use super::generation::Generation;
@@ -147,6 +147,11 @@ impl Driver {
                     FailureReason::TurnsExhausted,
                     format!("the model called tools in each of {most} turns and gave no answer"),
                 ));
+            }
+            Next::BootstrapFailed => {
+                let status = self.ledger.state.current.exit.unwrap_or(ExitStatus::Unknown);
+                let why = format!("the bootstrap ended with {}", super::words(status));
+                return Err(Halt::Iteration(FailureReason::BootstrapFailed, why));
             }
             Next::Done => return Ok(false),
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aegis_core::execution::{FailureReason, Phase};
-use aegis_core::limits::{COMMAND_OUTPUT_BYTES_MAX, PROMPT_ARGUMENT_BYTES_MAX};
+use aegis_core::limits::{MODEL_ANSWER_BYTES_MAX, PROMPT_ARGUMENT_BYTES_MAX};
 use aegis_core::{Body, Durability, ExitStatus};
 
 use super::StopReason;
@@ -26,6 +26,10 @@ pub(crate) struct Generation {
     channel: Channel,
     /// The message that waits for its answer.
     pub(crate) waiting: Option<Exchange>,
+    /// The execution, as its messages must name it.
+    pub(crate) execution: String,
+    /// How often a dispatch was answered under another id.
+    pub(crate) wrong_answers: u64,
 }
 
 impl Driver {
@@ -61,14 +65,14 @@ impl Driver {
         let connected = tokio::select! {
             connected = tokio::time::timeout(START_TIMEOUT, sandboxed.control()) => connected,
             reason = self.stopper.interrupted() => {
-                self.bury(number, sandboxed, 0).await?;
+                self.bury(number, sandboxed, Vec::new()).await?;
                 return Err(Halt::Stopped(reason));
             }
         };
         let connection = match connected {
             Ok(Ok(connection)) => connection,
             failed => {
-                let ended = self.bury(number, sandboxed, 0).await?;
+                let ended = self.bury(number, sandboxed, Vec::new()).await?;
                 let why = match failed {
                     Ok(Err(error)) => error.to_string(),
                     _ => format!("no connection within {} s", START_TIMEOUT.as_secs()),
@@ -76,8 +80,14 @@ impl Driver {
                 return Err(Halt::Iteration(FailureReason::BootstrapFailed, with_stderr(&why, &ended)));
             }
         };
-        self.generation =
-            Some(Generation { number, sandboxed, channel: Channel::serve(connection), waiting: None });
+        self.generation = Some(Generation {
+            number,
+            sandboxed,
+            channel: Channel::serve(connection),
+            waiting: None,
+            execution: self.ledger.execution.to_string(),
+            wrong_answers: 0,
+        });
         let exchange = self.receive(START_TIMEOUT).await?;
         self.check_generate(&exchange.up, prompt)?;
         if let Some(generation) = &mut self.generation {
@@ -158,7 +168,7 @@ impl Driver {
             // A bootstrap that is gone already shows in its exit status.
             let _ = exchange.reply.send(Down::Final { content, tool_calls_executed });
         }
-        let (number, violations) = (generation.number, generation.channel.violations());
+        let (number, violations) = (generation.number, generation.violations());
         let stop = tokio::select! {
             _ = generation.sandboxed.wait() => None,
             () = tokio::time::sleep(END_TIMEOUT) => None,
@@ -169,6 +179,9 @@ impl Driver {
             return Err(Halt::Stopped(reason));
         }
         let ended = self.bury(number, generation.sandboxed, violations).await?;
+        if let Some(reason) = stop {
+            return Err(Halt::Stopped(reason));
+        }
         match ended.status {
             ExitStatus::Exited { code: 0 } => Ok(()),
             // With validators the exit code is theirs to judge; without, success needs it to be 0.
@@ -186,7 +199,7 @@ impl Driver {
         if kill {
             generation.sandboxed.kill();
         }
-        let violations = generation.channel.violations();
+        let violations = generation.violations();
         if kill && self.ledger.state.phase == Phase::Answered {
             return self.bury_unseen(generation.number, generation.sandboxed, violations).await.map(Some);
         }
@@ -198,7 +211,7 @@ impl Driver {
         &mut self,
         number: u32,
         sandboxed: Box<dyn Sandboxed>,
-        violations: u64,
+        violations: Vec<Violation>,
     ) -> Result<Ended, RecordError> {
         let ended = self.prove_ended(number, sandboxed).await?;
         let ended = Ended { status: ExitStatus::Unknown, ..ended };
@@ -211,7 +224,7 @@ impl Driver {
         &mut self,
         number: u32,
         sandboxed: Box<dyn Sandboxed>,
-        violations: u64,
+        violations: Vec<Violation>,
     ) -> Result<Ended, RecordError> {
         let ended = self.prove_ended(number, sandboxed).await?;
         self.record_ended(number, &ended, violations).await?;
@@ -236,17 +249,9 @@ impl Driver {
         &mut self,
         number: u32,
         ended: &Ended,
-        channel_violations: u64,
+        seen: Vec<Violation>,
     ) -> Result<(), RecordError> {
-        let mut violations = ended.violations.clone();
-        if channel_violations > 0 {
-            violations.push(Violation {
-                door: "control",
-                what: "foreign_message",
-                count: channel_violations,
-            });
-        }
-        for Violation { door, what, count } in violations {
+        for Violation { door, what, count } in ended.violations.iter().copied().chain(seen) {
             let body =
                 Body::ViolationRecorded { generation: number, door: door.into(), what: what.into(), count };
             self.ledger.fact(body, Vec::new(), Durability::Process).await?;
@@ -297,7 +302,8 @@ impl Driver {
             mounts,
             uid: self.services.ports.sandbox.uid_for(self.ledger.execution),
             limits: self.blueprint.limits,
-            output_bytes_max: COMMAND_OUTPUT_BYTES_MAX,
+            // A validator may look at standard output: what a model may answer has to fit.
+            output_bytes_max: MODEL_ANSWER_BYTES_MAX,
         }
     }
 }
@@ -354,6 +360,14 @@ pub(crate) fn words(status: ExitStatus) -> String {
 }
 
 impl Generation {
+    /// What the daemon saw at its end of the control connection that should be on record.
+    fn violations(&self) -> Vec<Violation> {
+        let seen =
+            [("foreign_message", self.channel.violations()), ("wrong_dispatch_id", self.wrong_answers)];
+        let counted = seen.into_iter().filter(|(_, count)| *count > 0);
+        counted.map(|(what, count)| Violation { door: "control", what, count }).collect()
+    }
+
     /// The next message of the bootstrap; `None` once it hung up.
     pub(crate) async fn next_message(&mut self) -> Option<Exchange> {
         self.channel.receive().await

@@ -11,9 +11,9 @@ use aegis_core::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::Stopper;
 use super::driver::{Driver, Halt};
 use super::generation::{Generation, command_environment};
-use super::{StopReason, Stopper};
 use crate::dispatch::Down;
 use crate::monitor::{Action, Performed, Settled, Target};
 use crate::port::{ToolContext, ToolError};
@@ -22,6 +22,8 @@ use crate::tools::{self, Home};
 /// What a model is told after a crash of the daemon in the middle of its work.
 const RESUMED_NOTICE: &str = "Notice: the sandbox was restarted. Files in the volumes are as you left them; \
 /tmp and running processes are gone.";
+/// How long a tool that was told to stop may take to do so.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(5);
 /// How long after its own timeout a command's result is still waited for.
 const COMMAND_SLACK: Duration = Duration::from_secs(10);
 
@@ -81,18 +83,25 @@ impl Driver {
                 Some(Home::Sandbox(_)) => run_command(live, &stopper, id, (wanted, environment)).await,
                 Some(Home::Host(host, _)) => {
                     let cancel = CancellationToken::new();
+                    let mut call = host.call(context, wanted, &cancel);
                     tokio::select! {
-                        result = host.call(context, wanted, &cancel) => Performed::Tool(result),
-                        _ = stopper.stopped() => { cancel.cancel(); Performed::Interrupted }
+                        result = &mut call => return Performed::Tool(result),
+                        _ = stopper.stopped() => cancel.cancel(),
+                    }
+                    // A change under way is waited for: an effect after its record would be a lie.
+                    match tokio::time::timeout(CANCEL_PATIENCE, call).await {
+                        Ok(Ok(result)) => Performed::Tool(Ok(result)),
+                        _ => Performed::Interrupted,
                     }
                 }
                 None => Performed::Tool(Err(ToolError::Internal(format!("no tool `{}`", wanted.name)))),
             }
         };
         let settled = services.monitor.pass(&mut self.ledger, &self.authority, &action, perform).await?;
-        match settled {
-            Settled::Interrupted => Err(self.stop_reason()),
-            _ if self.generation.as_ref().is_some_and(|generation| generation.waiting.is_none()) => {
+        let silent = self.generation.as_ref().is_some_and(|generation| generation.waiting.is_none());
+        match (settled, self.stopper.pending()) {
+            (Settled::Interrupted, Some(reason)) => Err(Halt::Stopped(reason)),
+            _ if silent => {
                 // The bootstrap went away while it ran the command: its end says why.
                 self.receive(COMMAND_SLACK).await.and(Err(protocol("a message nobody asked for")))
             }
@@ -199,7 +208,8 @@ impl Driver {
 
     /// Why an action under way was given up; the stopper knows.
     fn stop_reason(&self) -> Halt {
-        Halt::Stopped(self.stopper.pending().unwrap_or(StopReason::Park))
+        let given_up = || Halt::Iteration(FailureReason::ModelFailed, "the call was given up".to_owned());
+        self.stopper.pending().map_or_else(given_up, Halt::Stopped)
     }
 }
 
@@ -284,13 +294,16 @@ async fn run_command(
         _ = stopper.stopped() => return Performed::Interrupted,
     };
     let Ok(Some(exchange)) = answered else { return Performed::Interrupted };
-    match tools::command_result(&exchange.up, &dispatch_id) {
+    match tools::command_result(&exchange.up, &generation.execution, &dispatch_id) {
         Some(result) => {
             generation.waiting = Some(exchange);
             Performed::Tool(Ok(result))
         }
-        None => Performed::Tool(Ok(ToolResult::error(
-            "the sandbox answered with something else than the command's result",
-        ))),
+        None => {
+            generation.wrong_answers += 1;
+            Performed::Tool(Ok(ToolResult::error(
+                "the sandbox answered with something else than the command's result",
+            )))
+        }
     }
 }

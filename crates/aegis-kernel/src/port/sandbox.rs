@@ -80,7 +80,7 @@ pub struct SandboxSpec {
 }
 
 /// Something that happened inside that the daemon saw and that should be on record.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Violation {
     /// Which door: `control`, `limits`.
     pub door: &'static str,

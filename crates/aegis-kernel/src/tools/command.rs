@@ -73,11 +73,12 @@ impl Command {
 }
 
 /// The result the model is given, if `up` is the answer to the dispatch; `None` if it is anything else.
-pub(crate) fn command_result(up: &Up, dispatch: &str) -> Option<ToolResult> {
-    let Up::DispatchResult { dispatch_id, exit_code, stdout, stderr, truncated, .. } = up else {
+pub(crate) fn command_result(up: &Up, execution: &str, dispatch: &str) -> Option<ToolResult> {
+    let Up::DispatchResult { execution_id, dispatch_id, exit_code, stdout, stderr, truncated, .. } = up
+    else {
         return None;
     };
-    if dispatch_id != dispatch {
+    if dispatch_id != dispatch || execution_id != execution {
         return None;
     }
     let mut content = format!("exit_code: {exit_code}\n");
@@ -113,8 +114,9 @@ mod tests {
 
     #[test]
     fn only_the_dispatch_that_was_sent_is_answered() {
-        assert!(command_result(&result("other"), "mine").is_none());
-        let given = command_result(&result("mine"), "mine").unwrap();
+        assert!(command_result(&result("other"), "e", "mine").is_none());
+        assert!(command_result(&result("mine"), "other", "mine").is_none());
+        let given = command_result(&result("mine"), "e", "mine").unwrap();
         assert_eq!((given.is_error, given.exit_code), (true, Some(3)));
         assert_eq!(given.content, "exit_code: 3\nstdout:\nout\n");
     }
