@@ -40,3 +40,10 @@ quickstart *arguments:
 record:
     cargo build -p aegis
     cargo run --quiet -p aegis-e2e --example record
+
+# Measure speed and memory beside baselines; raw data goes to target/bench
+bench:
+    cargo build --release -p aegis
+    cargo bench -p aegis-e2e --bench node
+    cargo bench -p aegis-sandbox --bench launch
+    cargo bench -p aegis-store --bench journal
