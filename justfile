@@ -7,6 +7,16 @@ _default:
 test *arguments:
     ./test {{arguments}}
 
+# Kill the daemon 200 times at seeded moments of runs; `AEGIS_CRASH_SEED=N just crash` replays a sweep
+crash kills="200":
+    cargo build -p aegis
+    AEGIS_CRASH_KILLS={{kills}} cargo test -p aegis-e2e kill_9 -- --nocapture
+
+# Let 200 runs go at once and stop the daemon in the midst of 50; prints times and the daemon's peak memory
+load runs="200":
+    cargo build -p aegis
+    AEGIS_LOAD_RUNS={{runs}} cargo test -p aegis-e2e load:: -- --nocapture --test-threads 1
+
 # Report lints of all targets as errors
 lint:
     cargo clippy --workspace --all-targets -- -D warnings
