@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(
             value,
             json!({"api_key": MASK, "endpoint": "https://x/y", "process": {"auth_token": MASK},
-                "model": "literal:x", "keys": [{"api_key": "env:KEY"}], "url": MASK, "key_file": "a"})
+                "model": MASK, "keys": [{"api_key": "env:KEY"}], "url": MASK, "key_file": "a"})
         );
     }
 

@@ -87,8 +87,9 @@ mod tests {
     use super::*;
 
     fn node(providers: &str) -> NodeConfig {
-        let text =
-            format!("apiVersion: 100monkeys.ai/v1\nkind: NodeConfig\nspec:\n  llm_providers: {providers}\n");
+        let text = format!(
+            "apiVersion: 100monkeys.ai/v1\nkind: NodeConfig\nmetadata: {{name: n}}\nspec:\n  llm_providers: {providers}\n"
+        );
         aegis_manifest::parse_node_config(&text, "test", &|_| None).unwrap().document
     }
 
