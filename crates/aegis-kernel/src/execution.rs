@@ -12,4 +12,5 @@ mod workspace;
 pub(crate) use blueprint::{Blueprint, loop_plan};
 pub(crate) use driver::{Driver, Halt, Services};
 pub(crate) use generation::{base_environment, words};
+pub(crate) use inner_loop::model_failed;
 pub(crate) use signals::{Signals, StopReason, Stopper};

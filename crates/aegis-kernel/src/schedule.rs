@@ -1,6 +1,7 @@
 //! The scheduler: bounded, first come first served, and the place where running executions can be reached.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +13,18 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::execution::Signals;
+
+/// An execution's place among those known; given up however its driver ends.
+struct Held {
+    scheduler: Scheduler,
+    execution: ExecutionId,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.scheduler.lock().remove(&self.execution);
+    }
+}
 
 /// Executions that wait or run on this node.
 #[derive(Clone)]
@@ -53,18 +66,23 @@ impl Scheduler {
         Fut: Future<Output = ()> + Send + 'static,
     {
         let signals = Signals { park: self.park.clone(), ..Signals::default() };
-        self.lock().insert(execution, signals.clone());
+        match self.lock().entry(execution) {
+            // One execution has one driver.
+            Entry::Occupied(_) => return,
+            Entry::Vacant(place) => place.insert(signals.clone()),
+        };
         let scheduler = self.clone();
+        let held = Held { scheduler: self.clone(), execution };
         self.tasks.spawn(async move {
+            let _held = held;
             let slot = tokio::select! {
                 slot = scheduler.slots.acquire() => slot.ok(),
                 // A cancelled execution does not wait for a slot to be told so; a parked one stays pending.
                 () = signals.cancel.cancelled() => None,
-                () = signals.park.cancelled() => { scheduler.lock().remove(&execution); return }
+                () = signals.park.cancelled() => return,
             };
             work(signals).await;
             drop(slot);
-            scheduler.lock().remove(&execution);
         });
     }
 
@@ -77,6 +95,14 @@ impl Scheduler {
             signals.kill.cancel();
         }
         true
+    }
+
+    /// Whether an execution of this node was told to stop already, as urgently as asked.
+    pub(crate) fn is_cancelled(&self, execution: ExecutionId, forced: bool) -> bool {
+        let known = self.lock();
+        known
+            .get(&execution)
+            .is_some_and(|signals| signals.cancel.is_cancelled() && (!forced || signals.kill.is_cancelled()))
     }
 
     /// Whether the execution waits or runs here.

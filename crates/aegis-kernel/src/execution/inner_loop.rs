@@ -207,7 +207,7 @@ impl Driver {
     }
 
     /// Why an action under way was given up; the stopper knows.
-    fn stop_reason(&self) -> Halt {
+    pub(crate) fn stop_reason(&self) -> Halt {
         let given_up = || Halt::Iteration(FailureReason::ModelFailed, "the call was given up".to_owned());
         self.stopper.pending().map_or_else(given_up, Halt::Stopped)
     }
@@ -246,7 +246,8 @@ fn bounded(mut answer: ModelAnswer) -> ModelAnswer {
     answer
 }
 
-fn model_failed(failure: &ModelFailure) -> Halt {
+/// A failure of a model, as the loop sees it: what configuration or request lacks does not mend itself.
+pub(crate) fn model_failed(failure: &ModelFailure) -> Halt {
     match failure.kind {
         ModelFailureKind::UnknownAlias
         | ModelFailureKind::Authentication

@@ -1,22 +1,26 @@
 //! Starting, cancelling and removing executions; resuming them after a restart.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aegis_core::execution::FailureReason;
-use aegis_core::{Body, Diagnosis, Durability, ErrorCode, ExecutionId, StreamId, Tenant};
+use aegis_core::{AgentId, Body, Diagnosis, Durability, ErrorCode, ExecutionId, StreamId, Tenant};
 use aegis_manifest::AgentManifest;
 use serde_json::Value;
 
 use super::{Caller, Execute, Kernel, Started, agents, unrecorded};
 use crate::execution::{Blueprint, Driver, Signals, loop_plan};
 use crate::monitor::Authority;
-use crate::port::{AgentState, Append, ExecutionQuery, ExecutionRecord, ExecutionStatus};
+use crate::port::{AgentState, Append, ExecutionQuery, ExecutionRecord, ExecutionStatus, JournalError};
 use crate::record::{Ledger, RecordError};
 use crate::validation::Schema;
 
 /// Names of templates that overrides may not take.
 const TEMPLATE_NAMES: [&str; 6] =
     ["instruction", "input", "iteration_number", "previous_error", "context", "agentskills"];
+/// First and longest pause before a run is tried again whose record could not be written.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// Executions read at once when unfinished ones are resumed.
 const PAGE: usize = 500;
 
@@ -63,8 +67,14 @@ impl Kernel {
             blobs,
             durability: Durability::Power,
         };
-        scribe.journal.append(append).await.map_err(unrecorded)?;
-        self.schedule(execution_id);
+        let kernel = self.clone();
+        // On a task of its own: a client that goes away in between must not leave a recorded run unscheduled.
+        let begun = tokio::spawn(async move {
+            scribe.journal.append(append).await.map_err(unrecorded)?;
+            kernel.schedule(execution_id);
+            Ok(())
+        });
+        begun.await.map_err(|error| Diagnosis::internal(error.to_string()))??;
         Ok(Started { execution_id, status: "pending" })
     }
 
@@ -73,6 +83,15 @@ impl Kernel {
     /// # Errors
     /// Unknown or already ended execution.
     pub async fn cancel(&self, caller: &Caller, id: ExecutionId, forced: bool) -> Result<(), Diagnosis> {
+        if self.scheduler.is_cancelled(id, forced) {
+            return Ok(());
+        }
+        let (kernel, caller) = (self.clone(), caller.clone());
+        let cancelled = tokio::spawn(async move { kernel.record_cancel(&caller, id, forced).await });
+        cancelled.await.map_err(|error| Diagnosis::internal(error.to_string()))?
+    }
+
+    async fn record_cancel(&self, caller: &Caller, id: ExecutionId, forced: bool) -> Result<(), Diagnosis> {
         let record = self.own_execution(&caller.tenant, id).await?;
         if record.status.is_final() {
             let message = format!("execution `{id}` is {} already", record.status.name());
@@ -156,15 +175,40 @@ impl Kernel {
     fn schedule(&self, id: ExecutionId) {
         let kernel = self.clone();
         self.scheduler.run(id, move |signals| async move {
-            if let Err(error) = kernel.drive(id, signals).await {
-                tracing::error!(execution = %id, %error, "the record cannot be written; the execution resumes at the next start");
-            }
+            kernel.drive_while_possible(id, signals).await;
         });
+    }
+
+    /// Drives a run to its end. A journal that is full or behind is waited for: recovery is the normal path.
+    async fn drive_while_possible(&self, id: ExecutionId, signals: Signals) {
+        let mut pause = RETRY_PAUSE;
+        loop {
+            let error = match self.drive(id, signals.clone()).await {
+                Ok(()) => return,
+                Err(error) => error,
+            };
+            let passing = matches!(
+                error,
+                RecordError::Journal(
+                    JournalError::Overloaded | JournalError::DiskFull(_) | JournalError::Conflict { .. }
+                )
+            );
+            if !passing {
+                tracing::error!(execution = %id, %error, "the record cannot be written; the execution resumes at the next start");
+                return;
+            }
+            tracing::warn!(execution = %id, %error, "the record cannot be written now; trying again");
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = signals.park.cancelled() => return,
+            }
+            pause = (pause * 2).min(RETRY_PAUSE_MAX);
+        }
     }
 
     async fn drive(&self, id: ExecutionId, signals: Signals) -> Result<(), RecordError> {
         let mut ledger = Ledger::open(self.scribe(), id).await?;
-        match self.prepare(&ledger).await {
+        match self.prepare(&ledger).await? {
             Ok((blueprint, authority)) => {
                 Driver::new(Arc::clone(&self.services), ledger, blueprint, authority, signals).run().await
             }
@@ -179,13 +223,21 @@ impl Kernel {
     }
 
     /// The pinned document as this node can run it now; what it cannot is said in words.
-    async fn prepare(&self, ledger: &Ledger) -> Result<(Blueprint, Authority), String> {
+    async fn prepare(&self, ledger: &Ledger) -> Result<Result<(Blueprint, Authority), String>, RecordError> {
         let Body::ExecutionCreated { agent, document, .. } = &ledger.created.body else {
-            return Err("the record does not begin with its creation".to_owned());
+            return Err(RecordError::Missing(ledger.execution));
         };
-        let document =
-            ledger.scribe.text(StreamId::Agent(*agent), document).await.map_err(|error| error.to_string())?;
-        let manifest = agents::parse(&document).map_err(|refusal| refusal.to_string())?;
+        let document = ledger.scribe.text(StreamId::Agent(*agent), document).await?;
+        Ok(self.compile(&ledger.tenant, *agent, &document))
+    }
+
+    fn compile(
+        &self,
+        tenant: &Tenant,
+        agent: AgentId,
+        document: &str,
+    ) -> Result<(Blueprint, Authority), String> {
+        let manifest = agents::parse(document).map_err(|refusal| refusal.to_string())?;
         self.refuse_unenforced(&manifest).map_err(|problem| problem.to_string())?;
         let interpreters = &self.services.ports.sandbox.capabilities().interpreters;
         let interpreter = interpreters
@@ -193,9 +245,9 @@ impl Kernel {
             .find(|(language, ..)| language == "python")
             .map(|(.., path)| path.clone())
             .ok_or("capability_missing: no python3 in /usr/bin")?;
-        let blueprint = Blueprint::of(*agent, &manifest, &self.services.router, &interpreter);
+        let blueprint = Blueprint::of(agent, &manifest, &self.services.router, &interpreter);
         let config = self.settings().config;
-        let authority = Authority::compile(ledger.execution, &manifest, &config, &blueprint.tools)?;
+        let authority = Authority::compile(tenant, &manifest, &config, &blueprint.tools)?;
         Ok((blueprint, authority))
     }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aegis_core::{Denial, DenialCode, ExecutionId};
+use aegis_core::{Denial, DenialCode, Tenant};
 use aegis_manifest::{AgentManifest, NodeConfig};
 use aegis_security::constraint::{
     self, Capability, ConstraintError, Decision, GovernedValue, PathPattern, RateLimit, Request,
@@ -30,7 +30,7 @@ pub(crate) struct Matched {
 /// A permission to go on to the intent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Permit {
-    pub(crate) execution: ExecutionId,
+    pub(crate) tenant: Tenant,
     /// The rule that permits.
     pub(crate) rule: String,
     /// Limits of every layer, by rule.
@@ -43,7 +43,7 @@ pub(crate) struct Permit {
 
 /// The compiled layers of one execution.
 pub(crate) struct Authority {
-    execution: ExecutionId,
+    tenant: Tenant,
     model: String,
     tools: Vec<String>,
     schemas: BTreeMap<String, Schema>,
@@ -55,7 +55,7 @@ pub(crate) struct Authority {
 impl Authority {
     /// Compiles the layers of a run.
     pub(crate) fn compile(
-        execution: ExecutionId,
+        tenant: &Tenant,
         manifest: &AgentManifest,
         config: &NodeConfig,
         tools: &[Arc<ToolFacts>],
@@ -74,7 +74,7 @@ impl Authority {
             .map(|facts| Ok((facts.schema.name.clone(), Schema::compile(&facts.schema.parameters)?)))
             .collect::<Result<_, String>>()?;
         Ok(Self {
-            execution,
+            tenant: tenant.clone(),
             model: spec.runtime.model.clone(),
             tools: spec.tools.iter().map(|tool| tool.name.clone()).collect(),
             schemas,
@@ -103,7 +103,7 @@ impl Authority {
     #[expect(clippy::unnecessary_wraps, reason = "the stage of the policy layers")]
     pub(crate) fn authorise(&self, _action: &Action<'_>, matched: Matched) -> Result<Permit, Denial> {
         let Matched { rule, limits, max_response_bytes } = matched;
-        Ok(Permit { execution: self.execution, rule, limits, max_response_bytes, ask: false })
+        Ok(Permit { tenant: self.tenant.clone(), rule, limits, max_response_bytes, ask: false })
     }
 
     fn tool(&self, name: &str, arguments: &Value, facts: Option<&ToolFacts>) -> Result<Matched, Denial> {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use aegis_core::{Denial, DenialCode, ExecutionId};
+use aegis_core::{Denial, DenialCode, Tenant};
 
 use super::Permit;
 
@@ -20,7 +20,8 @@ pub(crate) struct Limits {
     pub(crate) concurrent: Option<u32>,
 }
 
-type Key = (ExecutionId, String);
+/// Limits are a capability's: all runs of a tenant share them.
+type Key = (Tenant, String);
 
 #[derive(Default)]
 struct Counter {
@@ -46,13 +47,13 @@ impl Limiter {
     pub(crate) fn reserve(&self, permit: &Permit, now: Duration) -> Result<Reserved, Denial> {
         let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
         for (rule, limits) in &permit.limits {
-            let counter = counters.entry((permit.execution, rule.clone())).or_default();
+            let counter = counters.entry((permit.tenant.clone(), rule.clone())).or_default();
             counter.last_used = now;
             check(counter, *limits, rule, now)?;
         }
         let mut keys = Vec::new();
         for (rule, limits) in &permit.limits {
-            let key = (permit.execution, rule.clone());
+            let key = (permit.tenant.clone(), rule.clone());
             if let Some(counter) = counters.get_mut(&key) {
                 counter.under_way += 1;
                 if limits.rate.is_some() {

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aegis_core::{Denial, DenialCode, ExecutionId, ToolCall, ToolSchema};
+use aegis_core::{Denial, DenialCode, Tenant, ToolCall, ToolSchema};
 use serde_json::{Value, json};
-use uuid::Uuid;
 
 use super::limiter::Limits;
 use super::{Action, Authority, Limiter, Permit, Target};
@@ -65,8 +64,7 @@ fn tools() -> Vec<Arc<ToolFacts>> {
 fn decide(context: &str, filesystem: &str, tool: &str, arguments: Value) -> Result<Permit, Denial> {
     let manifest = aegis_manifest::parse_agent(&manifest(context, filesystem), "a.yaml").unwrap().document;
     let config = aegis_manifest::parse_node_config(CONTEXTS, "c.yaml", &|_| None).unwrap().document;
-    let execution = ExecutionId::from_uuid(Uuid::nil());
-    let authority = Authority::compile(execution, &manifest, &config, &tools()).unwrap();
+    let authority = Authority::compile(&Tenant::default_tenant(), &manifest, &config, &tools()).unwrap();
     let call = ToolCall { id: "1".into(), name: tool.into(), arguments };
     let facts = tools().into_iter().find(|facts| facts.schema.name == tool);
     let target = Target::Tool { turn: 0, index: 0, call: &call, facts: facts.as_deref() };
@@ -176,15 +174,15 @@ fn limits_come_with_the_capability_and_hold() {
     assert!(limiter.reserve(&permit, at(1)).is_ok());
     assert_eq!(limiter.reserve(&permit, at(2)).err().unwrap().code, DenialCode::RateLimitExceeded);
     assert!(limiter.reserve(&permit, at(60)).is_ok(), "the window moved on");
-    let other = Permit { execution: ExecutionId::from_uuid(Uuid::max()), ..permit };
-    assert!(limiter.reserve(&other, at(2)).is_ok(), "limits are each execution's own");
+    let other = Permit { tenant: "other".parse().unwrap(), ..permit };
+    assert!(limiter.reserve(&other, at(2)).is_ok(), "limits are each tenant's own");
 }
 
 #[test]
 fn concurrency_is_given_back_when_a_call_ends() {
     let limits = Limits { rate: None, concurrent: Some(1) };
     let permit = Permit {
-        execution: ExecutionId::from_uuid(Uuid::nil()),
+        tenant: Tenant::default_tenant(),
         rule: "r".into(),
         limits: vec![("r".into(), limits)],
         max_response_bytes: None,

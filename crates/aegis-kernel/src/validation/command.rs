@@ -128,7 +128,8 @@ fn timed_out(timeout: Duration) -> Finding {
 
 fn graded(ended: &Ended) -> Option<Finding> {
     let value: Value = serde_json::from_slice(&ended.stdout).ok()?;
-    let score = Score::from_f64(value.get("score")?.as_f64()?);
+    let score =
+        value.get("score")?.as_f64().filter(|score| (0.0..=1.0).contains(score)).map(Score::from_f64)?;
     let confidence = value.get("confidence").and_then(Value::as_f64).map_or(Score::ONE, Score::from_f64);
     let reasoning =
         value.get("reasoning").and_then(Value::as_str).unwrap_or("the script graded it").to_owned();

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::candidate::json_of;
 use super::consensus::{Opinion, agree};
 use super::{Candidate, Finding};
-use crate::execution::{Driver, Halt, StopReason};
+use crate::execution::{Driver, Halt, model_failed};
 use crate::monitor::{Action, Performed, Settled, Target};
 
 /// What a judge is told. The candidate follows as a JSON string, so that nothing in it can end the quotation.
@@ -83,16 +83,11 @@ impl Driver {
         let services = self.services.clone();
         match services.monitor.pass(&mut self.ledger, &self.authority, &action, perform).await? {
             Settled::Model(answer) => Ok(read_answer(&answer.content)),
-            Settled::ModelFailed(failure) => Err(Halt::Execution(
-                FailureReason::ValidatorFailed,
-                format!("the judge gave no answer: {failure}"),
-            )),
+            Settled::ModelFailed(failure) => Err(model_failed(&failure)),
             Settled::Denied(denial) => {
                 Err(Halt::Execution(FailureReason::ValidatorFailed, denial.to_string()))
             }
-            Settled::Interrupted | Settled::Tool => {
-                Err(Halt::Stopped(self.stopper.pending().unwrap_or(StopReason::Park)))
-            }
+            Settled::Interrupted | Settled::Tool => Err(self.stop_reason()),
         }
     }
 
@@ -125,6 +120,11 @@ impl Driver {
 fn read_answer(text: &str) -> Finding {
     let answer =
         json_of(text).and_then(|value| serde_json::from_value::<Answer>(value).map_err(|e| e.to_string()));
+    let in_range = |value: f64| (0.0..=1.0).contains(&value);
+    let answer = answer.and_then(|answer| {
+        let sound = in_range(answer.score) && answer.confidence.is_none_or(in_range);
+        if sound { Ok(answer) } else { Err("score and confidence lie between 0 and 1".to_owned()) }
+    });
     match answer {
         Ok(Answer { score, confidence, reasoning }) => Finding {
             score: Score::from_f64(score),
@@ -150,7 +150,7 @@ mod tests {
         let good =
             read_answer("```json\n{\"score\": 0.8, \"confidence\": 0.9, \"reasoning\": \"fine\"}\n```");
         assert_eq!((good.score.to_string(), good.reasoning.as_str()), ("0.80".into(), "fine"));
-        for bad in ["great, 10/10", "{}", "{\"score\": \"high\"}"] {
+        for bad in ["great, 10/10", "{}", "{\"score\": \"high\"}", "{\"score\": 85}", "{\"score\": -1}"] {
             let finding = read_answer(bad);
             assert_eq!((finding.score, finding.confidence), (Score::ZERO, Score::ZERO), "{bad}");
         }

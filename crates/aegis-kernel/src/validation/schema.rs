@@ -10,6 +10,12 @@ use super::candidate::json_of;
 
 /// Deepest nesting that is graded; what lies deeper still has to be valid.
 const DEPTH_MAX: usize = 64;
+/// Longest value of a candidate that is shown in a message.
+const VALUE_SHOWN_BYTES_MAX: usize = 100;
+/// Longest path shown.
+const PATH_SHOWN_CHARS_MAX: usize = 200;
+/// Longest message shown.
+const MESSAGE_CHARS_MAX: usize = 400;
 /// Most failing paths named to the next iteration.
 const PATHS_SHOWN_MAX: usize = 20;
 
@@ -22,15 +28,18 @@ pub(crate) struct Schema {
 impl Schema {
     /// Compiles a schema; it cannot reach the network or the file system.
     pub(crate) fn compile(schema: &Value) -> Result<Self, String> {
-        let validator =
-            jsonschema::validator_for(schema).map_err(|error| format!("not a JSON Schema: {error}"))?;
+        // Linear-time patterns only: no look-around, no back-references.
+        let validator = jsonschema::options()
+            .with_pattern_options(jsonschema::PatternOptions::regex())
+            .build(schema)
+            .map_err(|error| format!("not a JSON Schema: {}", error.masked()))?;
         Ok(Self { validator, schema: schema.clone() })
     }
 
     /// The first violation in words, for arguments of tools.
     pub(crate) fn violation(&self, value: &Value) -> Option<String> {
         let error = self.validator.iter_errors(value).next()?;
-        Some(format!("at `{}`: {error}", shown(error.instance_path().as_str())))
+        Some(told(&error))
     }
 
     /// Grades the JSON in a text; no JSON is 0.
@@ -45,10 +54,13 @@ impl Schema {
     pub(crate) fn grade(&self, value: &Value) -> Finding {
         let mut failing = BTreeSet::new();
         let mut messages = Vec::new();
-        let mut missing = 0usize;
+        let (mut missing, mut count) = (0usize, 0usize);
         for error in self.validator.iter_errors(value) {
             let path = error.instance_path().as_str().to_owned();
-            messages.push(format!("at `{}`: {error}", shown(&path)));
+            count += 1;
+            if messages.len() < PATHS_SHOWN_MAX {
+                messages.push(told(&error));
+            }
             if error.kind().keyword() == "required" {
                 missing += 1;
             } else {
@@ -68,8 +80,7 @@ impl Schema {
         let satisfied = tally.satisfied.saturating_sub(containers.count()).min(total.saturating_sub(1));
         #[expect(clippy::cast_precision_loss, reason = "counts of values in one document")]
         let score = if total == 0 { 0.0 } else { satisfied as f64 / total as f64 };
-        let more = messages.len().saturating_sub(PATHS_SHOWN_MAX);
-        messages.truncate(PATHS_SHOWN_MAX);
+        let more = count.saturating_sub(messages.len());
         if more > 0 {
             messages.push(format!("and {more} more"));
         }
@@ -146,6 +157,27 @@ impl Tally {
     fn value(&mut self, path: &str, failing: &BTreeSet<String>) {
         self.present += 1;
         self.satisfied += usize::from(!failing.contains(path));
+    }
+}
+
+/// One violation in words. The candidate's own values are shown only where they are short: they may be megabytes.
+fn told(error: &jsonschema::ValidationError<'_>) -> String {
+    let path = clipped(shown(error.instance_path().as_str()), PATH_SHOWN_CHARS_MAX);
+    let small = match error.instance().as_ref() {
+        Value::String(text) => text.len() <= VALUE_SHOWN_BYTES_MAX,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => true,
+    };
+    let required = error.kind().keyword() == "required";
+    let words = if small || required { error.to_string() } else { error.masked().to_string() };
+    format!("at `{path}`: {}", clipped(&words, MESSAGE_CHARS_MAX))
+}
+
+fn clipped(text: &str, chars_max: usize) -> String {
+    match text.char_indices().nth(chars_max) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
     }
 }
 

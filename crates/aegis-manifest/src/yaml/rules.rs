@@ -23,6 +23,10 @@ pub(super) fn rule(node: &Node, path: &str, message: impl Into<String>, hint: im
     node.problem(ProblemCode::Rule, path, message).hint(hint)
 }
 
+/// Variables by which an author could make a permitted command another program; `LD_*` beside them.
+const LOADER_VARIABLES: &[&str] =
+    &["PATH", "GLIBC_TUNABLES", "GCONV_PATH", "LOCPATH", "BASH_ENV", "ENV", "IFS", "PYTHONHOME"];
+
 fn runtime(spec: &Node, problems: &mut Vec<Problem>) {
     let Some(runtime) = spec.get("runtime") else { return };
     let path = "spec.runtime";
@@ -278,6 +282,12 @@ fn environment(spec: &Node, problems: &mut Vec<Problem>) {
         if name.starts_with("AEGIS_") {
             let message = format!("the variable {} is set by AEGIS itself", quoted(name));
             problems.push(rule(key, &path, message, "choose a name that does not begin with `AEGIS_`"));
+        }
+        if LOADER_VARIABLES.contains(&name) || name.starts_with("LD_") {
+            let message =
+                format!("the variable {} decides which programs or libraries are loaded", quoted(name));
+            let hint = "remove it: commands are looked up in /usr/bin and /bin, and permitted by their names";
+            problems.push(rule(key, &path, message, hint));
         }
         if value.text().is_some_and(|text| text.starts_with("secret:")) {
             let message = format!(
