@@ -1,5 +1,8 @@
 //! The port's own suite.
 
+use std::sync::Arc;
+
+use aegis_core::ExitStatus;
 use aegis_kernel::port::{Sandbox, SandboxError};
 use aegis_testkit::conformance::sandbox as suite;
 
@@ -30,5 +33,23 @@ async fn explicit_limits_are_kept_or_refused() {
     match &fixture.sandbox.capabilities().limits_missing {
         Some(_) => assert!(matches!(started, Err(SandboxError::CapabilityMissing(_)))),
         None => assert_eq!(started, Ok(())),
+    }
+}
+
+/// On a busy machine such a program has ended before the daemon comes round to look at it.
+#[tokio::test(flavor = "multi_thread")]
+async fn programs_that_end_at_once_are_seen_to_end_well() {
+    let Some(fixture) = Fixture::new("programs_that_end_at_once_are_seen_to_end_well").await else { return };
+    let fixture = Arc::new(fixture);
+    let mut runs = tokio::task::JoinSet::new();
+    for number in 0..48 {
+        let fixture = Arc::clone(&fixture);
+        runs.spawn(async move {
+            let spec = suite::program(&fixture.sandbox, number, &["/usr/bin/true"]);
+            fixture.run(spec).await.status
+        });
+    }
+    for status in runs.join_all().await {
+        assert_eq!(status, ExitStatus::Exited { code: 0 });
     }
 }
