@@ -28,3 +28,5 @@ mod streams;
 mod tools;
 #[cfg(test)]
 mod validators;
+#[cfg(test)]
+mod models;

@@ -172,3 +172,37 @@ async fn tool_arguments_that_are_no_json_are_refused_with_a_reason() {
     let result = tool_results(&node).pop().unwrap();
     assert!(result.contains("do not satisfy the tool's schema"), "{result}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_judge_that_gives_no_answer_fails_the_run_by_name() {
+    let script = Script::new(|seen| match seen.model.as_str() {
+        "judge-1" => Reply::status(500, "no bench"),
+        _ => Reply::text("judge me"),
+    });
+    let node =
+        Node::with(script).models("        - {alias: judge, model: judge-1}\n").config(QUICK).start().await;
+    let validation = "  execution: {validation: [{type: semantic, model: judge, criteria: Is it good?}]}\n";
+    let run = follow(&node, &worker("judged", validation)).expect_code(6);
+    let lines = told(&run.stdout);
+    let reason = lines.iter().find_map(|line| line.strip_prefix("Iteration 1 Failed: ")).unwrap();
+    assert!(reason.starts_with("validator semantic: the judge gave no answer"), "{reason}");
+    assert!(reason.contains("answered 500"), "{reason}");
+    assert!(lines.last().unwrap().ends_with(reason), "{}", run.stdout);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_never_learns_has_ten_iterations() {
+    let node = Node::with(Script::rules(vec![Rule::always(Reply::text("wrong"))])).start().await;
+    let validation = "  execution: {validation: {output: {pattern: right}}}\n";
+    let run = follow(&node, &worker("stubborn", validation)).expect_code(6);
+    assert_eq!(run.stdout.matches("Validation: regex=FAIL (score=0.0)").count(), 10, "{}", run.stdout);
+    assert!(!run.stdout.contains("Iteration 10 Failed"), "an answer that does not pass is no error");
+    let lines = told(&run.stdout);
+    assert!(
+        lines.last().unwrap().contains("Failed: ") && lines.last().unwrap().contains("`right`"),
+        "{lines:?}"
+    );
+    let status = node.status(&newest_execution(&node));
+    assert_eq!(status["total_iterations"], 10);
+    assert_eq!(status["error"]["error_type"], "validation_exhausted");
+}

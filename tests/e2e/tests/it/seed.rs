@@ -241,3 +241,47 @@ async fn a_run_is_followed_in_the_guides_lines() {
         as_json.stdout.lines().map(|line| serde_json::from_str(line).expect("one object a line")).collect();
     assert!(kinds.len() >= 7 && kinds.iter().all(serde_json::Value::is_object), "{}", as_json.stdout);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_speaks_json_and_yaml() {
+    let node = Node::with(answering("done")).start().await;
+    let id = node.deploy(&worker("coder", ""));
+    let execution = node.execute("coder", "{}");
+    node.wait(&execution);
+    let path = node.file("agent.yaml", &worker("coder", ""));
+    let volumes = node.run(&["volume", "list", "--output", "json"]).ok().json();
+    let volume = volumes["items"][0]["id"].as_str().unwrap();
+    for command in [
+        &["status"] as &[&str],
+        &["agent", "deploy", &path],
+        &["agent", "deploy", &path, "--validate-only"],
+        &["agent", "list"],
+        &["agent", "versions", &id],
+        &["agent", "pause", &id],
+        &["agent", "resume", &id],
+        &["task", "execute", &id, "--wait"],
+        &["task", "list"],
+        &["task", "status", &execution],
+        &["volume", "list"],
+        &["volume", "show", volume],
+        &["volume", "files", volume],
+        &["trace", "list"],
+        &["trace", "show", &execution],
+        &["audit", "query"],
+        &["audit", "verify"],
+        &["config", "show"],
+        &["config", "validate"],
+    ] {
+        let with = |form: &str| node.run(&[command, &["--output", form]].concat()).ok();
+        assert!(with("json").json().is_object(), "{command:?}");
+        let yaml = with("yaml").stdout;
+        let first = yaml.lines().next().unwrap_or_default();
+        assert!(first.contains(':') && !first.starts_with('{'), "{command:?}: {yaml}");
+        // A document is its own best text.
+        assert!(with("table").stdout != yaml || *command == ["config", "show"], "{command:?}");
+    }
+    let schema = node.run(&["schema", "agent"]).ok().json();
+    assert!(schema["properties"]["spec"].is_object(), "{schema}");
+    let explained = node.run(&["explain", "agent.spec.security.network"]).ok();
+    assert!(explained.stdout.contains("allowlist"), "{}", explained.stdout);
+}
