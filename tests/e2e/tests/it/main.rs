@@ -1,6 +1,8 @@
 //! Stories told to the real binary.
 
 #[cfg(test)]
+mod command_line;
+#[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod first_run;
