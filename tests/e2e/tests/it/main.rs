@@ -1,34 +1,34 @@
 //! Stories told to the real binary.
 
 #[cfg(test)]
+mod cancel_and_timeouts;
+#[cfg(test)]
 mod command_line;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod first_run;
 #[cfg(test)]
+mod lifecycle;
+#[cfg(test)]
 mod load;
 #[cfg(test)]
 mod manifests;
 #[cfg(test)]
-mod quickstart_example;
-#[cfg(test)]
-mod seed;
-#[cfg(test)]
-mod cancel_and_timeouts;
-#[cfg(test)]
-mod lifecycle;
-#[cfg(test)]
 mod misbehaving_models;
+#[cfg(test)]
+mod models;
 #[cfg(test)]
 mod observe;
 #[cfg(test)]
+mod quickstart_example;
+#[cfg(test)]
 mod restart;
+#[cfg(test)]
+mod seed;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]
 mod tools;
 #[cfg(test)]
 mod validators;
-#[cfg(test)]
-mod models;
