@@ -44,11 +44,10 @@ impl Driver {
         let Some(validator) = self.blueprint.validators.get(index as usize).cloned() else {
             return Err(Halt::Execution(FailureReason::Internal, format!("there is no validator {index}")));
         };
+        let named = |detail: String| format!("validator {}: {detail}", validator.name());
         let finding = match self.find(&validator, index).await {
-            Err(Halt::Execution(reason, detail)) => {
-                let name = validator.name();
-                return Err(Halt::Execution(reason, format!("validator {name}: {detail}")));
-            }
+            Err(Halt::Execution(reason, detail)) => return Err(Halt::Execution(reason, named(detail))),
+            Err(Halt::Iteration(reason, detail)) => return Err(Halt::Iteration(reason, named(detail))),
             other => other?,
         };
         let verdict = Verdict {
