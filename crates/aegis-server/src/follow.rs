@@ -91,6 +91,10 @@ impl Follow {
             Body::ExecutionCompleted { .. }
             | Body::ExecutionFailed { .. }
             | Body::ExecutionCancelled { .. } => self.ending(execution_id, at, &event.body, texts),
+            Body::ActionIntended { intent: Intent::Model { .. }, .. }
+            | Body::ActionCompleted { outcome: Outcome::Model { .. }, .. } => {
+                self.model(execution_id, at, &event.body)
+            }
             Body::ActionIntended { .. }
             | Body::ActionCompleted { .. }
             | Body::ActionDenied { .. }
@@ -198,6 +202,37 @@ impl Follow {
         events
     }
 
+    /// Models are told of by a verbose stream alone.
+    fn model(&mut self, execution_id: String, at: Timestamp, body: &Body) -> Vec<ExecutionEvent> {
+        match body {
+            Body::ActionIntended { action, iteration, intent: Intent::Model { alias, .. }, .. } => {
+                if self.verbose {
+                    self.models.insert(*action, (*iteration, alias.clone()));
+                }
+                Vec::new()
+            }
+            Body::ActionCompleted {
+                action,
+                outcome: Outcome::Model { tool_calls, usage, model, .. },
+                duration_ms,
+            } => {
+                let Some((iteration, alias)) = self.models.remove(action) else { return Vec::new() };
+                vec![ExecutionEvent::ModelAnswered {
+                    execution_id,
+                    iteration_number: iteration,
+                    alias,
+                    model: model.clone(),
+                    input_tokens: usage.input_tokens,
+                    output_tokens: usage.output_tokens,
+                    tool_calls: *tool_calls,
+                    duration_ms: *duration_ms,
+                    answered_at: at.to_string(),
+                }]
+            }
+            _ => Vec::new(),
+        }
+    }
+
     fn action(
         &mut self,
         execution_id: String,
@@ -226,30 +261,6 @@ impl Follow {
                 let called = Called { tool: tool.clone(), iteration: *iteration, arguments: *arguments };
                 self.tools.insert(*action, called);
                 Vec::new()
-            }
-            Body::ActionIntended { action, iteration, intent: Intent::Model { alias, .. }, .. } => {
-                if self.verbose {
-                    self.models.insert(*action, (*iteration, alias.clone()));
-                }
-                Vec::new()
-            }
-            Body::ActionCompleted {
-                action,
-                outcome: Outcome::Model { tool_calls, usage, model, .. },
-                duration_ms,
-            } => {
-                let Some((iteration, alias)) = self.models.remove(action) else { return Vec::new() };
-                vec![ExecutionEvent::ModelAnswered {
-                    execution_id,
-                    iteration_number: iteration,
-                    alias,
-                    model: model.clone(),
-                    input_tokens: usage.input_tokens,
-                    output_tokens: usage.output_tokens,
-                    tool_calls: *tool_calls,
-                    duration_ms: *duration_ms,
-                    answered_at: at.to_string(),
-                }]
             }
             Body::ActionCompleted {
                 action,
