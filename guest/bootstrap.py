@@ -110,6 +110,8 @@ class Children:
         os.set_blocking(wake_write, False)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, self._reap)
+        # What has no handler does not reach process 1 from inside: a command could interrupt this one otherwise.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     def _reap(self, *_):
         while True:

@@ -1,11 +1,15 @@
 //! Stories told to the real binary.
 
 #[cfg(test)]
+mod attacks;
+#[cfg(test)]
 mod cancel_and_timeouts;
 #[cfg(test)]
 mod command_line;
 #[cfg(test)]
 mod crash;
+#[cfg(test)]
+mod evidence;
 #[cfg(test)]
 mod first_run;
 #[cfg(test)]
