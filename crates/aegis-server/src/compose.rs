@@ -51,10 +51,14 @@ pub(crate) async fn compose(
     let secrets = Arc::new(EnvironmentSecrets);
     let settings = models::settings(node, secrets.as_ref(), &base(config, home)).await?;
     let router = Arc::new(Router::new(settings, clock.clone()).map_err(|error| models::refused(&error))?);
-    let store = Arc::new(open_store(home, node, clock.clone(), ids.clone(), accept_restored).await?);
     let run = run_folder(home)?;
-    let settings = SandboxSettings { run_folder: Some(run.clone()), ..SandboxSettings::new(home) };
-    let sandbox = ProcessSandbox::probe(settings).await.map_err(sandbox_failed)?;
+    let sandbox = SandboxSettings { run_folder: Some(run.clone()), ..SandboxSettings::new(home) };
+    // Side by side: the one waits mostly for the disk, the other for processes.
+    let (store, sandbox) =
+        tokio::try_join!(open_store(home, node, clock.clone(), ids.clone(), accept_restored), async {
+            ProcessSandbox::probe(sandbox).await.map_err(sandbox_failed)
+        })?;
+    let store = Arc::new(store);
     let volumes = LocalVolumes::new(volume_settings(home, &run)).map_err(volume_failed)?;
     let ports = Ports {
         journal: store.clone(),
