@@ -45,11 +45,11 @@ impl Driver {
             return Err(Halt::Execution(FailureReason::Internal, format!("there is no validator {index}")));
         };
         let named = |detail: String| format!("validator {}: {detail}", validator.name());
-        let finding = match self.find(&validator, index).await {
-            Err(Halt::Execution(reason, detail)) => return Err(Halt::Execution(reason, named(detail))),
-            Err(Halt::Iteration(reason, detail)) => return Err(Halt::Iteration(reason, named(detail))),
-            other => other?,
-        };
+        let finding = self.find(&validator, index).await.map_err(|halt| match halt {
+            Halt::Execution(reason, detail) => Halt::Execution(reason, named(detail)),
+            Halt::Iteration(reason, detail) => Halt::Iteration(reason, named(detail)),
+            other => other,
+        })?;
         let verdict = Verdict {
             validator: validator.name().to_owned(),
             passed: finding.score >= validator.min_score()

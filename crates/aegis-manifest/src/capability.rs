@@ -4,7 +4,7 @@ use aegis_core::Diagnosis;
 
 use crate::AgentManifest;
 use crate::agent::{
-    AccessMode, Advanced, ContextItem, Isolation, Language, NetworkMode, ScheduleType, StorageClass,
+    AccessMode, Advanced, ContextItem, Isolation, Language, NetworkMode, ScheduleType, StorageClass, ToolRef,
     Validator, VolumeType,
 };
 
@@ -89,11 +89,15 @@ fn runtime(manifest: &AgentManifest, facts: &NodeFacts, list: &mut List) {
         );
     }
     match runtime.language {
-        Some(Language::Python) => {
-            if let Some(wanted) = &runtime.version {
-                python(wanted, facts, list);
-            }
-        }
+        Some(Language::Python) => match &runtime.version {
+            Some(wanted) => python(wanted, facts, list),
+            None if facts.interpreters.iter().any(|(language, _)| language == "python") => {}
+            None => list.add(
+                "spec.runtime.language",
+                "there is no python3 in /usr/bin here",
+                "install it: `apt install python3`",
+            ),
+        },
         Some(other) => list.add(
             "spec.runtime.language",
             format!("the language `{}` is not in this build", other.name()),
@@ -224,6 +228,11 @@ fn volumes(manifest: &AgentManifest, facts: &NodeFacts, list: &mut List) {
             let what = format!("volumes of type `{}` are not in this build", volume.kind.name());
             list.add(format!("{path}.type"), what, "write `type: local`");
         }
+        for (field, given) in [("provider", volume.provider.is_some()), ("config", volume.config.is_some())] {
+            if given {
+                list.add(format!("{path}.{field}"), "local volumes have no such setting", "remove it");
+            }
+        }
         if volume.access_mode == AccessMode::ReadWrite
             && let Some(missing) = &facts.mount_missing
         {
@@ -240,6 +249,11 @@ fn others(manifest: &AgentManifest, list: &mut List) {
             "souls are not in this build",
             "remove it, and narrow the agent by `security_context` and `tools`",
         );
+    }
+    let configured = |tool: &&ToolRef| tool.server.is_none() && tool.config.is_some();
+    for (index, _) in spec.tools.iter().enumerate().filter(|(_, tool)| configured(tool)) {
+        let what = "built-in tools take no settings, and tool servers are not in this build";
+        list.add(format!("spec.tools[{index}].config"), what, "remove it");
     }
     for (index, tool) in spec.tools.iter().enumerate().filter(|(_, tool)| tool.server.is_some()) {
         let what =

@@ -251,11 +251,7 @@ impl Driver {
         ended: &Ended,
         seen: Vec<Violation>,
     ) -> Result<(), RecordError> {
-        for Violation { door, what, count } in ended.violations.iter().copied().chain(seen) {
-            let body =
-                Body::ViolationRecorded { generation: number, door: door.into(), what: what.into(), count };
-            self.ledger.fact(body, Vec::new(), Durability::Process).await?;
-        }
+        self.record_violations(ended.violations.iter().copied().chain(seen).collect()).await?;
         let mut blobs = Vec::new();
         let mut output = |bytes: &[u8]| {
             let text = String::from_utf8_lossy(bytes).into_owned();
@@ -264,6 +260,16 @@ impl Driver {
         let (stdout, stderr) = (output(&ended.stdout), output(&ended.stderr));
         let body = Body::GenerationEnded { generation: number, status: ended.status, stdout, stderr };
         self.ledger.fact(body, blobs, Durability::Process).await
+    }
+
+    /// Puts on record what was tried in the last generation.
+    pub(crate) async fn record_violations(&mut self, violations: Vec<Violation>) -> Result<(), RecordError> {
+        let generation = self.ledger.state.generation;
+        for Violation { door, what, count } in violations {
+            let body = Body::ViolationRecorded { generation, door: door.into(), what: what.into(), count };
+            self.ledger.fact(body, Vec::new(), Durability::Process).await?;
+        }
+        Ok(())
     }
 
     fn bootstrap_spec(&self, generation: u32, prompt: &str, mounts: Vec<crate::port::Mount>) -> SandboxSpec {

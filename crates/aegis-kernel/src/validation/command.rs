@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{Candidate, Finding};
 use crate::execution::{Driver, Halt, base_environment, words};
-use crate::port::{Ended, HostFile, Role, SandboxSpec};
+use crate::port::{Ended, HostFile, Role, SandboxSpec, Sandboxed};
 
 /// Time a validator's command has unless the manifest says otherwise.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
@@ -91,6 +91,21 @@ impl Driver {
             Halt::Execution(FailureReason::ValidatorFailed, error.to_string())
         };
         let sandboxed = self.services.ports.sandbox.start(spec).await.map_err(failed)?;
+        let outcome = self.watch_validator(sandboxed.as_ref(), timeout).await;
+        if let Ok(Some(ended)) = &outcome {
+            self.record_violations(ended.violations.clone()).await?;
+        }
+        outcome
+    }
+
+    async fn watch_validator(
+        &self,
+        sandboxed: &dyn Sandboxed,
+        timeout: Duration,
+    ) -> Result<Option<Ended>, Halt> {
+        let failed = |error: crate::port::SandboxError| {
+            Halt::Execution(FailureReason::ValidatorFailed, error.to_string())
+        };
         tokio::select! {
             ended = sandboxed.wait() => ended.map(Some).map_err(failed),
             () = tokio::time::sleep(timeout) => {

@@ -1,7 +1,7 @@
 //! Judges: one model call each, without tools, the candidate as quoted data.
 
 use aegis_core::execution::FailureReason;
-use aegis_core::{ActionId, Message, ModelRequest, ResponseFormat, Role, Score};
+use aegis_core::{ActionId, Message, ModelFailure, ModelRequest, ResponseFormat, Role, Score};
 use aegis_manifest::agent::{MultiJudgeValidator, SemanticValidator};
 use serde::Deserialize;
 use serde_json::json;
@@ -83,7 +83,10 @@ impl Driver {
         let services = self.services.clone();
         match services.monitor.pass(&mut self.ledger, &self.authority, &action, perform).await? {
             Settled::Model(answer) => Ok(read_answer(&answer.content)),
-            Settled::ModelFailed(failure) => Err(model_failed(&failure)),
+            Settled::ModelFailed(failure) => {
+                let message = format!("the judge gave no answer: {failure}");
+                Err(model_failed(&ModelFailure { message, ..failure }))
+            }
             Settled::Denied(denial) => {
                 Err(Halt::Execution(FailureReason::ValidatorFailed, denial.to_string()))
             }

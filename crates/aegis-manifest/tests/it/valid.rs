@@ -125,7 +125,10 @@ fn what_a_node_cannot_enforce_is_named_with_a_remedy() {
             "spec.advanced",
         ]
     );
-    assert!(agent("  runtime: {language: python}\n").unenforced(&NodeFacts::default()).is_empty());
+    let python = NodeFacts { interpreters: vec![("python".into(), "3.11.2".into())], ..NodeFacts::default() };
+    assert!(agent("  runtime: {language: python}\n").unenforced(&python).is_empty());
+    let gaps = agent("  runtime: {language: python}\n").unenforced(&NodeFacts::default());
+    assert_eq!(gaps.iter().map(|gap| gap.path.as_str()).collect::<Vec<_>>(), ["spec.runtime.language"]);
 }
 
 #[test]
