@@ -61,8 +61,8 @@ pub enum Input {
     },
     /// The iteration is over: complete, refine or fail.
     Conclude {
-        /// What the next iteration is told, or why the execution failed, in words.
-        error: BlobRef,
+        /// What the next iteration is told, or why the execution failed, in words; not needed after a success.
+        error: Option<BlobRef>,
     },
     /// The execution cannot go on, whatever iterations are left.
     Fail {
@@ -138,7 +138,7 @@ fn score(state: &State) -> Body {
     }
 }
 
-fn conclude(state: &State, error: BlobRef) -> Result<Vec<Body>, Refused> {
+fn conclude(state: &State, error: Option<BlobRef>) -> Result<Vec<Body>, Refused> {
     let refused = |event, reason| Err(Refused { event, reason });
     if state.phase != Phase::Judged {
         return refused("refinement.applied", "the iteration is not over");
@@ -147,6 +147,7 @@ fn conclude(state: &State, error: BlobRef) -> Result<Vec<Body>, Refused> {
     if let (Some((_, true)), Some(answer)) = (state.current.score, state.current.answer) {
         return Ok(vec![Body::ExecutionCompleted { answer, total_iterations }]);
     }
+    let Some(error) = error else { return refused("refinement.applied", "nothing says what was wrong") };
     let failure = state.current.failure;
     let fatal = failure.is_some_and(|(reason, _)| !reason.may_be_retried());
     if !fatal && total_iterations < state.plan.max_iterations {

@@ -200,7 +200,7 @@ impl World {
                 self.fact(body);
             }
             Next::Score => self.record(Input::Score),
-            Next::Conclude => self.record(Input::Conclude { error: blob() }),
+            Next::Conclude => self.record(Input::Conclude { error: Some(blob()) }),
             Next::TurnsExhausted => panic!("the script stops calling tools"),
             Next::BootstrapFailed => {
                 self.record(Input::FailIteration { reason: FailureReason::BootstrapFailed, detail: blob() });
@@ -363,7 +363,7 @@ fn failures_that_do_not_mend_themselves_end_the_run() {
         let mut world = with_open_call();
         world.end_sandbox();
         world.record(Input::FailIteration { reason, detail: blob() });
-        world.record(Input::Conclude { error: blob() });
+        world.record(Input::Conclude { error: Some(blob()) });
         assert_eq!(world.state.phase == Phase::Failed, ends, "{reason:?}");
     }
 }
@@ -407,6 +407,6 @@ fn a_failed_validator_ends_the_pass_and_the_lowest_score_counts() {
     assert_eq!(next(&world.state), Next::Score, "the third validator does not run");
     world.record(Input::Score);
     assert_eq!(world.state.current.score, Some((Score::from_millionths(400_000), false)));
-    world.record(Input::Conclude { error: blob() });
+    world.record(Input::Conclude { error: Some(blob()) });
     assert_eq!(world.state.phase, Phase::Failed);
 }

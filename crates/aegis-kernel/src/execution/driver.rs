@@ -189,8 +189,12 @@ impl Driver {
 
     async fn conclude(&mut self) -> Result<(), Halt> {
         let mut blobs = Vec::new();
-        let error = self.previous_error_text().await?;
-        let error = self.ledger.scribe.blob(error, &mut blobs);
+        let passed = self.ledger.state.current.score.is_some_and(|(_, passed)| passed);
+        let error = if passed {
+            None
+        } else {
+            Some(self.ledger.scribe.blob(self.previous_error_text().await?, &mut blobs))
+        };
         self.ledger.record(Input::Conclude { error }, blobs, Durability::Power).await?;
         Ok(())
     }

@@ -65,7 +65,8 @@ async fn platform_agents_are_there_for_all_tenants_and_belong_to_the_node() {
     std::fs::write(&path, worker("helper", "")).unwrap();
     let config = format!("  platform_agents: [{}]", path.display());
     let node = Node::with(plain()).config(&config).start().await;
-    let list = |tenant: &str| node.run(&["--tenant", tenant, "agent", "list", "--output", "json"]).ok().json();
+    let list =
+        |tenant: &str| node.run(&["--tenant", tenant, "agent", "list", "--output", "json"]).ok().json();
     for tenant in ["default", "acme"] {
         assert_eq!(list(tenant)["items"][0]["tenant"], "platform");
     }
@@ -164,13 +165,12 @@ async fn what_is_wrong_is_told_with_its_place_and_remedy() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn logs_are_told_of_finished_and_running_executions() {
-    let script = Script::new(|seen| {
-        match seen.messages.iter().filter(|message| message.role == "tool").count() {
+    let script =
+        Script::new(|seen| match seen.messages.iter().filter(|message| message.role == "tool").count() {
             0 => Reply::call("fs.read", &json!({"path": "/workspace/missing.txt"})),
             1 => Reply::call("fs.write", &json!({"path": "/workspace/a.txt", "content": "a"})),
             _ => Reply::text("no JSON"),
-        }
-    });
+        });
     let node = Node::with(script).start().await;
     let validation = "  execution:
     max_iterations: 1
@@ -184,9 +184,14 @@ async fn logs_are_told_of_finished_and_running_executions() {
     let logs = |flag: &str| node.run(&["task", "logs", &id, flag]).ok().stdout;
     let errors = logs("--errors-only");
     assert!(errors.contains("missing.txt") && errors.contains("json_schema=FAIL"), "{errors}");
-    assert!(errors.contains(" Failed: ") && !errors.contains("Started") && !errors.contains("a.txt"), "{errors}");
+    assert!(
+        errors.contains(" Failed: ") && !errors.contains("Started") && !errors.contains("a.txt"),
+        "{errors}"
+    );
     let verbose = logs("--verbose");
-    for told in ["    prompt: ", "    model default (", "    result: ", "    json_schema: ", "    output: no JSON"] {
+    for told in
+        ["    prompt: ", "    model default (", "    result: ", "    json_schema: ", "    output: no JSON"]
+    {
         assert!(verbose.contains(told), "`{told}` is missing:\n{verbose}");
     }
 }
