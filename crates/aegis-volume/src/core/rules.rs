@@ -84,6 +84,10 @@ impl Rules {
 
     /// The one check: every operation of tools and fronts asks here, for each path it concerns.
     pub(crate) fn check(&self, path: &VolumePath, need: Need) -> Result<(), Fault> {
+        // A mount point is there whether or not anything below it may be seen: a sandbox has to bind it.
+        if need == Need::Look && path.is_root() {
+            return Ok(());
+        }
         let writes = matches!(need, Need::Write | Need::WriteAll | Need::MakeDirectory);
         if writes && self.read_only {
             return Err(Fault::ReadOnly);
@@ -248,9 +252,16 @@ mod tests {
     }
 
     #[test]
+    fn the_mount_point_is_there_and_empty_where_nothing_is_permitted() {
+        let none = rules(&[], &[]);
+        assert!(none.check(&VolumePath::root(), Need::Look).is_ok());
+        assert!(none.check(&VolumePath::root(), Need::Read).is_err());
+        assert!(!permits(&none, "a", Need::Look));
+    }
+
+    #[test]
     fn rules_of_other_places_say_nothing() {
         let rules = rules(&["/etc", "/workspace2"], &["/work"]);
-        assert!(!permits(&rules, "", Need::Look));
         assert!(!permits(&rules, "a", Need::Look));
         assert!(permits(&self::rules(&["/"], &[]), "a/b", Need::Read));
     }

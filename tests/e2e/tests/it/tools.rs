@@ -219,3 +219,19 @@ async fn errors_only_shows_what_went_wrong() {
     assert!(verbose.stdout.contains("refused by manifest:security.filesystem"), "{}", verbose.stdout);
     assert!(verbose.stdout.contains("exit code 1"), "{}", verbose.stdout);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_of_which_nothing_is_permitted_is_there_and_empty() {
+    let script = Script::new(|seen| match seen.tool_results() {
+        0 => Reply::call("cmd.run", &json!({"command": "ls", "args": ["-a", "/workspace"]})),
+        1 => Reply::call("fs.write", &json!({"path": "/workspace/a", "content": "x"})),
+        _ => Reply::text("done"),
+    });
+    let node = Node::with(script).start().await;
+    let manifest = worker("shut-out", "")
+        .replace("filesystem: {read: [/workspace], write: [/workspace]}", "filesystem: {}");
+    node.deploy(&manifest);
+    let run = node.run(&["task", "execute", "shut-out", "--input", "{}", "--follow"]).ok();
+    assert!(run.stdout.contains("Tool: cmd.run ls -a /workspace"), "{}", run.stdout);
+    assert!(run.stdout.contains("DENIED (PATH_NOT_ALLOWED)"), "{}", run.stdout);
+}
