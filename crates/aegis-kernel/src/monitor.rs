@@ -6,6 +6,8 @@
 mod action;
 mod authority;
 mod limiter;
+#[cfg(test)]
+mod speed;
 mod stages;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,299 @@
+//! What a whole pass costs, against two bare signature checks. `just bench` runs it optimised, with more rounds.
+//!
+//! In memory: the record goes to a journal that only counts. Token, envelope and policy (Cedar) do not stand yet, so
+//! the figure is without them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use aegis_core::execution::{LoopPlan, State, evolve};
+use aegis_core::{
+    ActionId, Actor, AgentId, BlobId, BlobRef, Body, Event, EventId, ExecutionId, FinishReason, Intent,
+    MicroUsd, Outcome, SandboxFacts, Sha256, SpanContext, SpanId, StreamId, Tenant, Timestamp, ToolCall,
+    ToolResult, ToolSchema, TraceId, Usage, VolumeId,
+};
+use aegis_security::signature::{self, SigningKey};
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{Action, Authority, Limiter, Monitor, Performed, Settled, Target};
+use crate::port::{
+    Access, AgentPage, AgentRecord, AgentVersion, Append, Appended, Clock, EventQuery, ExecutionPage,
+    ExecutionQuery, ExecutionRecord, Governed, GovernedKind, Head, Ids, IterationRecord, Journal,
+    JournalError, ToolFacts, VolumeRecord,
+};
+use crate::record::{Ledger, Scribe};
+
+/// Passes unless `AEGIS_BENCH_PASSES` says otherwise.
+const ROUNDS: u64 = 64;
+/// Tool calls of one turn: as many as are taken from a model.
+const CALLS: u32 = 32;
+const MANIFEST: &str = "apiVersion: 100monkeys.ai/v1
+kind: Agent
+metadata: {name: a, version: 1.0.0}
+spec:
+  runtime: {language: python}
+  security: {filesystem: {read: [/workspace]}}
+  tools: [fs.read]
+";
+const NODE: &str = "apiVersion: 100monkeys.ai/v1
+kind: NodeConfig
+metadata: {name: test}
+spec: {}
+";
+
+fn read_tool() -> ToolFacts {
+    ToolFacts {
+        schema: ToolSchema {
+            name: "fs.read".to_owned(),
+            description: String::new(),
+            parameters: json!({
+                "type": "object",
+                "properties": {"path": {"type": "string"}},
+                "required": ["path"],
+                "additionalProperties": false,
+            }),
+        },
+        idempotent: true,
+        governed: vec![Governed { argument: "path", kind: GovernedKind::Path(Access::Read) }],
+    }
+}
+
+/// A journal that only counts what it takes.
+struct Counting(AtomicU64);
+
+fn nothing<T>() -> Result<T, JournalError> {
+    Err(JournalError::Store("this journal keeps nothing".to_owned()))
+}
+
+#[async_trait]
+impl Journal for Counting {
+    async fn append(&self, append: Append) -> Result<Appended, JournalError> {
+        let events = append.events.len() as u64;
+        let before = self.0.fetch_add(events, Ordering::Relaxed);
+        let stream_seq = append.expected.unwrap_or_default() + events;
+        Ok(Appended { seq: before + events, stream_seq })
+    }
+    async fn events(&self, _: &EventQuery) -> Result<Vec<Event>, JournalError> {
+        nothing()
+    }
+    async fn blob(&self, _: StreamId, _: &BlobRef) -> Result<Bytes, JournalError> {
+        nothing()
+    }
+    async fn destroy_working_copies(&self, _: StreamId) -> Result<(), JournalError> {
+        nothing()
+    }
+    async fn head(&self) -> Result<Head, JournalError> {
+        nothing()
+    }
+    fn committed(&self) -> tokio::sync::watch::Receiver<u64> {
+        tokio::sync::watch::channel(0).1
+    }
+    async fn agents(&self, _: &Tenant, _: Option<&str>, _: usize) -> Result<AgentPage, JournalError> {
+        nothing()
+    }
+    async fn agent(&self, _: AgentId) -> Result<Option<AgentRecord>, JournalError> {
+        nothing()
+    }
+    async fn agent_versions(&self, _: AgentId) -> Result<Vec<AgentVersion>, JournalError> {
+        nothing()
+    }
+    async fn executions(&self, _: &ExecutionQuery) -> Result<ExecutionPage, JournalError> {
+        nothing()
+    }
+    async fn execution(&self, _: ExecutionId) -> Result<Option<ExecutionRecord>, JournalError> {
+        nothing()
+    }
+    async fn iterations(&self, _: ExecutionId) -> Result<Vec<IterationRecord>, JournalError> {
+        nothing()
+    }
+    async fn volumes(&self, _: &Tenant, _: bool, _: usize) -> Result<Vec<VolumeRecord>, JournalError> {
+        nothing()
+    }
+    async fn volume(&self, _: VolumeId) -> Result<Option<VolumeRecord>, JournalError> {
+        nothing()
+    }
+    async fn expired_volumes(&self, _: Timestamp, _: usize) -> Result<Vec<VolumeRecord>, JournalError> {
+        nothing()
+    }
+    async fn cost_since(&self, _: &Tenant, _: Timestamp) -> Result<MicroUsd, JournalError> {
+        nothing()
+    }
+    async fn idempotent(
+        &self,
+        _: &Tenant,
+        _: &str,
+        _: Sha256,
+        _: &str,
+        _: Timestamp,
+    ) -> Result<Option<(Sha256, String)>, JournalError> {
+        nothing()
+    }
+}
+
+/// Time from the machine; ids that only differ.
+struct Machine(Instant, AtomicU64);
+
+impl Clock for Machine {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(1)
+    }
+    fn monotonic(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+impl Ids for Machine {
+    fn uuid(&self) -> Uuid {
+        Uuid::from_u128(self.1.fetch_add(1, Ordering::Relaxed).into())
+    }
+    fn fill(&self, bytes: &mut [u8]) {
+        bytes.fill(self.1.fetch_add(1, Ordering::Relaxed).to_le_bytes()[0]);
+    }
+}
+
+fn event(position: u64, body: Body) -> Event {
+    let span = SpanContext {
+        trace_id: TraceId::from_bytes([1; 16]),
+        span_id: SpanId::from_bytes([1; 8]),
+        parent_span_id: None,
+    };
+    Event {
+        seq: position,
+        id: EventId::from_uuid(Uuid::nil()),
+        at: Timestamp::from_micros(1),
+        tenant: Tenant::default_tenant(),
+        stream: StreamId::Execution(ExecutionId::from_uuid(Uuid::nil())),
+        stream_seq: position,
+        span,
+        actor: Actor::daemon(),
+        body,
+    }
+}
+
+/// An execution whose sandbox waits for the result of a tool.
+fn waiting_ledger(journal: Arc<Counting>) -> Ledger {
+    let blob = || BlobRef {
+        id: BlobId::from_uuid(Uuid::nil()),
+        commitment: Sha256::from_bytes([0; 32]),
+        bytes: 1,
+        working: None,
+    };
+    let created = event(
+        1,
+        Body::ExecutionCreated {
+            agent: AgentId::from_uuid(Uuid::nil()),
+            name: "a".parse().unwrap(),
+            version: "1.0.0".into(),
+            digest: Sha256::from_bytes([0; 32]),
+            document: blob(),
+            input: blob(),
+            overrides: None,
+            plan: LoopPlan {
+                max_iterations: 1,
+                iteration_timeout_ms: 1000,
+                total_timeout_ms: 1000,
+                validators: 0,
+            },
+            parent: None,
+            depth: 0,
+        },
+    );
+    let action = ActionId::from_uuid(Uuid::nil());
+    let intent = Intent::Model { alias: "default".into(), turn: 0 };
+    let outcome = Outcome::Model {
+        answer: blob(),
+        finish: FinishReason::ToolCalls,
+        tool_calls: CALLS,
+        usage: Usage::default(),
+        provider: "p".into(),
+        model: "m".into(),
+        fingerprint: None,
+        attempts: 1,
+    };
+    let sandbox = SandboxFacts {
+        engine: "process".into(),
+        pid: 1,
+        start_ticks: 1,
+        uid: 1,
+        cgroup: true,
+        interpreter: "python3".into(),
+    };
+    let bodies = [
+        Body::ExecutionStarted {},
+        Body::IterationStarted { iteration: 1 },
+        Body::IterationPrompted { iteration: 1, prompt: blob(), undefined: 0 },
+        Body::GenerationStarted { generation: 1, iteration: 1, sandbox },
+        Body::ActionIntended { action, iteration: 1, generation: 1, intent },
+        Body::ActionCompleted { action, outcome, duration_ms: 1 },
+    ];
+    let first = State::first(&created).unwrap();
+    let state =
+        (2..).zip(bodies).fold(first, |state, (position, body)| evolve(state, &event(position, body)));
+    let machine = Arc::new(Machine(Instant::now(), AtomicU64::new(1)));
+    Ledger {
+        scribe: Scribe { journal, clock: machine.clone(), ids: machine },
+        tenant: Tenant::default_tenant(),
+        execution: ExecutionId::from_uuid(Uuid::nil()),
+        actor: Actor::daemon(),
+        state,
+        created: Box::new(created),
+    }
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+#[tokio::test]
+async fn a_pass_is_measured_and_records_intent_and_outcome() {
+    let rounds =
+        std::env::var("AEGIS_BENCH_PASSES").ok().and_then(|text| text.parse().ok()).unwrap_or(ROUNDS);
+    let journal = Arc::new(Counting(AtomicU64::new(5)));
+    let manifest = aegis_manifest::parse_agent(MANIFEST, "a.yaml").unwrap().document;
+    let config = aegis_manifest::parse_node_config(NODE, "c.yaml", &|_| None).unwrap().document;
+    let facts = Arc::new(read_tool());
+    let authority =
+        Authority::compile(&Tenant::default_tenant(), &manifest, &config, std::slice::from_ref(&facts))
+            .unwrap();
+    let monitor = Monitor::new(Limiter::default());
+    let call =
+        ToolCall { id: "1".into(), name: "fs.read".into(), arguments: json!({"path": "/workspace/a"}) };
+    let message = [7u8; 256];
+    let key = SigningKey::from_seed(&[3; 32]);
+    let (public, signed) = (key.public_key(), key.sign(&message));
+
+    let mut ledger = waiting_ledger(journal.clone());
+    let (mut passes, mut checks) = (Vec::new(), Vec::new());
+    for round in 0..rounds {
+        let index = u32::try_from(round % u64::from(CALLS)).unwrap();
+        if index == 0 {
+            ledger = waiting_ledger(journal.clone());
+        }
+        let target = Target::Tool { turn: 0, index, call: &call, facts: Some(&facts) };
+        let action = Action { target, generation: 1 };
+        let begun = Instant::now();
+        let perform = |_| async {
+            let result = ToolResult { content: "text".into(), is_error: false, size: None, exit_code: None };
+            Performed::Tool(Ok(result))
+        };
+        let settled = monitor.pass(&mut ledger, &authority, &action, perform).await.unwrap();
+        passes.push(begun.elapsed());
+        assert!(matches!(settled, Settled::Tool), "{settled:?}");
+        let begun = Instant::now();
+        assert!((0..2).all(|_| signature::verify(&public, &message, &signed).is_ok()));
+        checks.push(begun.elapsed());
+    }
+    assert_eq!(journal.0.load(Ordering::Relaxed), 5 + 2 * rounds, "an intent and an outcome for each pass");
+    let (pass, check) = (median(passes), median(checks));
+    println!(
+        "monitor pass in memory, without token, envelope and Cedar: {:.1} µs p50; two Ed25519 checks: {:.1} µs; ratio {:.2} (target: at most 3)",
+        pass.as_secs_f64() * 1e6,
+        check.as_secs_f64() * 1e6,
+        pass.as_secs_f64() / check.as_secs_f64()
+    );
+}
