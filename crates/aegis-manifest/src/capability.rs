@@ -4,8 +4,8 @@ use aegis_core::Diagnosis;
 
 use crate::AgentManifest;
 use crate::agent::{
-    AccessMode, Advanced, ContextItem, Isolation, Language, NetworkMode, ScheduleType, StorageClass, ToolRef,
-    Validator, VolumeType,
+    Advanced, ContextItem, Isolation, Language, NetworkMode, ScheduleType, StorageClass, ToolRef, Validator,
+    VolumeType,
 };
 
 /// What the adapters of a node say of themselves.
@@ -17,7 +17,7 @@ pub struct NodeFacts {
     pub isolation_missing: Option<String>,
     /// Why limits of a whole process tree cannot be set, and what to do.
     pub limits_missing: Option<String>,
-    /// Why a writable volume cannot be mounted, and what to do.
+    /// Why volumes cannot be mounted, and what to do.
     pub mount_missing: Option<String>,
     /// Interpreters: language as manifests write it, and version.
     pub interpreters: Vec<(String, String)>,
@@ -233,10 +233,8 @@ fn volumes(manifest: &AgentManifest, facts: &NodeFacts, list: &mut List) {
                 list.add(format!("{path}.{field}"), "local volumes have no such setting", "remove it");
             }
         }
-        if volume.access_mode == AccessMode::ReadWrite
-            && let Some(missing) = &facts.mount_missing
-        {
-            list.add(&path, "a writable volume cannot be mounted here", missing);
+        if let Some(missing) = &facts.mount_missing {
+            list.add(&path, "a volume cannot be mounted here", missing);
         }
     }
 }

@@ -117,6 +117,7 @@ fn what_a_node_cannot_enforce_is_named_with_a_remedy() {
             "spec.volumes[0]",
             "spec.volumes[1].storage_class",
             "spec.volumes[1].type",
+            "spec.volumes[1]",
             "spec.soul",
             "spec.tools[1].server",
             "spec.schedule",
