@@ -36,7 +36,7 @@ pub(crate) async fn volumes(
     query.build().fetch_all(pool).await?.iter().map(read).collect()
 }
 
-/// A volume without an execution that is known is over as soon as its time has come.
+/// The time of a volume is counted from the end of its execution; from its own making where none is known.
 pub(crate) async fn expired_volumes(
     pool: &SqlitePool,
     now: Timestamp,
@@ -46,8 +46,10 @@ pub(crate) async fn expired_volumes(
     query.push(" WHERE removed = 0 AND expires_at <= ").push_bind(now.micros());
     query.push(
         " AND NOT EXISTS (SELECT 1 FROM executions e WHERE e.id = v.record ->> '$.execution' \
-         AND e.status NOT IN ('completed', 'failed', 'cancelled')) ORDER BY expires_at LIMIT ",
+         AND (e.status NOT IN ('completed', 'failed', 'cancelled') \
+              OR (e.record ->> '$.ended_at') + expires_at - (v.record ->> '$.created_at') > ",
     );
+    query.push_bind(now.micros()).push(")) ORDER BY expires_at LIMIT ");
     query.push_bind(limit_of(limit));
     query.build().fetch_all(pool).await?.iter().map(read).collect()
 }

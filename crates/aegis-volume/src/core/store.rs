@@ -15,7 +15,7 @@ use super::lock;
 use super::path::VolumePath;
 
 /// Bytes charged for each file, link and directory beside its content, so that empty ones are bounded too.
-pub(crate) const INODE_CHARGE: u64 = 512;
+pub(crate) const INODE_CHARGE: u64 = 4096;
 /// The permission bits a file may have: no setuid, no setgid.
 const PERMISSION_BITS: u32 = 0o1777;
 /// How often a resolution that a concurrent rename disturbed is tried again.

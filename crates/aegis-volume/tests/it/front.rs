@@ -142,7 +142,7 @@ async fn what_tools_write_is_visible_at_once_and_the_other_way_round() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_limit_holds_and_is_exact() {
     const LIMIT: u64 = 1 << 20;
-    const CHARGE: u64 = 512;
+    const CHARGE: u64 = 4096;
     front!("the_limit_holds_and_is_exact", Grant { size_limit: LIMIT, ..mounted() }, setting, files, at);
     let fill = |name: &str, length: u64| {
         let file = File::create(at.join(name))?;

@@ -149,8 +149,14 @@ pub(super) async fn volumes_follow_their_events(journal: &dyn Journal) {
     let expired = async |now| journal.expired_volumes(now, 10).await.unwrap().len();
     assert_eq!(expired(expires).await, 0, "its execution is not over");
     let over = Body::ExecutionCancelled { total_iterations: 0 };
-    journal.append(fixture.append(runs, Some(1), vec![over])).await.unwrap();
+    let mut ending = fixture.append(runs, Some(1), vec![over]);
+    for event in &mut ending.events {
+        event.at = fixture.at.plus_millis(60_000);
+    }
+    journal.append(ending).await.unwrap();
     assert_eq!(expired(fixture.at).await, 0, "its time has not come");
+    assert_eq!(expired(expires).await, 0, "its time is counted from the end of its execution");
+    let expires = expires.plus_millis(60_000);
     assert_eq!(expired(expires).await, 1);
     let removed = Body::VolumeRemoved { reason: "expired".to_owned() };
     journal.append(fixture.append(stream, Some(2), vec![removed])).await.unwrap();
