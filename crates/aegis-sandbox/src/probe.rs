@@ -20,7 +20,7 @@ use crate::settings::SandboxSettings;
 /// The oldest bubblewrap with `--bind-fd` and repeatable filters.
 const BUBBLEWRAP_MIN: (u32, u32) = (0, 8);
 /// Interpreters by the language a manifest names.
-const INTERPRETERS: [(&str, &str); 2] = [("python", "/usr/bin/python3"), ("javascript", "/usr/bin/node")];
+const INTERPRETERS: [(&str, &str); 1] = [("python", "/usr/bin/python3")];
 /// Output kept of the sandbox that is run to see.
 const CANARY_OUTPUT_BYTES_MAX: usize = 4096;
 const CANARY_MEMORY_BYTES: u64 = 64 << 20;
