@@ -2,6 +2,7 @@
 //! text that an agent, a model or a user wrote lies in sealed blobs that the body refers to.
 
 mod body;
+mod parts;
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +10,10 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use body::{Body, ExitStatus, Intent, LateDenial, Outcome, SandboxFacts};
+pub use body::Body;
+pub use parts::{
+    ExitStatus, Intent, KeyRole, LateDenial, Outcome, SandboxFacts, SecretChange, SecretUser,
+};
 
 use crate::{
     Actor, AgentId, BlobId, EventId, ExecutionId, LeafNonce, Sha256, SpanId, Tenant, Timestamp, TraceId,

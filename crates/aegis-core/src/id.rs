@@ -64,6 +64,8 @@ uuid_id! {
     BlobId,
     /// A volume.
     VolumeId,
+    /// An API key; says nothing about the key itself.
+    ApiKeyId,
 }
 
 impl AgentId {

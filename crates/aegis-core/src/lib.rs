@@ -17,12 +17,12 @@ mod verdict;
 pub use action::{ActionKind, Actor, ActorLink, Denial, DenialCode, ToolCall, ToolResult, ToolSchema};
 pub use diagnosis::{Diagnosis, ErrorCode};
 pub use event::{
-    BlobRef, Body, Durability, Event, EventError, ExitStatus, Intent, LateDenial, NewEvent, Outcome,
-    SandboxFacts, SpanContext, StreamId, WorkingCopy,
+    BlobRef, Body, Durability, Event, EventError, ExitStatus, Intent, KeyRole, LateDenial, NewEvent, Outcome,
+    SandboxFacts, SecretChange, SecretUser, SpanContext, StreamId, WorkingCopy,
 };
 pub use id::{
-    ActionId, AgentId, BlobId, EventId, ExecutionId, IdError, LeafNonce, Name, Sha256, SpanId, Tenant,
-    TraceId, VolumeId,
+    ActionId, AgentId, ApiKeyId, BlobId, EventId, ExecutionId, IdError, LeafNonce, Name, Sha256, SpanId,
+    Tenant, TraceId, VolumeId,
 };
 pub use model::{
     FinishReason, Message, ModelAnswer, ModelFailure, ModelFailureKind, ModelRequest, ResponseFormat, Role,

@@ -20,7 +20,10 @@ pub use sandbox::{
     ControlConnection, Ended, HostFile, Mount, Role, Sandbox, SandboxCapabilities, SandboxError,
     SandboxLimits, SandboxSpec, Sandboxed, Violation,
 };
-pub use secrets::{SecretError, Secrets};
+pub use secrets::{
+    KnownSecret, Resolved, SECRET_BYTES_MAX, SECRET_BYTES_MIN, SecretError, SecretName, SecretRecord,
+    SecretReference, SecretStore, Secrets, StoredSecret, check_secret_value,
+};
 pub use tool::{Access, Governed, GovernedKind, ToolContext, ToolError, ToolFacts, ToolHost};
 pub use volume::{
     DirectoryEntry, FileKind, FileMeta, FileRange, FileRecords, Files, Grant, PathRules, Tree, TreeEntry,

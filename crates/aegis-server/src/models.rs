@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use aegis_core::{Diagnosis, ErrorCode};
+use aegis_core::{Diagnosis, ErrorCode, Tenant};
 use aegis_kernel::port::Secrets;
 use aegis_manifest::NodeConfig;
 use aegis_manifest::node::{ModelEntry, Provider, ProviderType, Reference, ToolCalling};
@@ -95,7 +95,8 @@ async fn resolved(
     secrets: &dyn Secrets,
 ) -> Result<Option<SecretString>, Diagnosis> {
     let Some(reference) = reference else { return Ok(None) };
-    secrets.resolve(&reference.to_string()).await.map(Some).map_err(|error| {
+    let resolved = secrets.resolve(&Tenant::default_tenant(), &reference.to_string()).await;
+    resolved.map(|resolved| Some(resolved.value)).map_err(|error| {
         let what = format!("provider `{}`: `{field}`: {error}", provider.name);
         Diagnosis::new(ErrorCode::InvalidInput, what)
             .hint("set the variable in the daemon's environment, or `enabled: false` for the provider")

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use aegis_core::Timestamp;
-use aegis_kernel::port::{Clock, Ids, SecretError, Secrets};
+use aegis_core::{Tenant, Timestamp};
+use aegis_kernel::port::{Clock, Ids, KnownSecret, Resolved, SecretError, SecretReference, Secrets};
 use async_trait::async_trait;
 use secrecy::SecretString;
 use uuid::Uuid;
@@ -67,15 +67,23 @@ pub(crate) struct EnvironmentSecrets;
 
 #[async_trait]
 impl Secrets for EnvironmentSecrets {
-    async fn resolve(&self, reference: &str) -> Result<SecretString, SecretError> {
-        match reference.split_once(':') {
-            Some(("env", name)) => std::env::var(name)
+    async fn resolve(&self, _: &Tenant, reference: &str) -> Result<Resolved, SecretError> {
+        let parsed: SecretReference = reference.parse()?;
+        let shown = parsed.to_string();
+        let value = match parsed {
+            SecretReference::Environment(name) => std::env::var(name)
                 .map(SecretString::from)
-                .map_err(|_| SecretError::Missing(reference.to_owned())),
-            Some(("literal", value)) => Ok(SecretString::from(value.to_owned())),
-            Some(("secret", _)) => Err(SecretError::NoStore(reference.to_owned())),
-            _ => Ok(SecretString::from(reference.to_owned())),
-        }
+                .map_err(|_| SecretError::Missing(shown.clone()))?,
+            SecretReference::Literal(value) => value,
+            SecretReference::Stored(_) => return Err(SecretError::NoStore(shown)),
+        };
+        Ok(Resolved { value, reference: shown, version: None })
+    }
+    async fn known(&self, _: &Tenant) -> Result<Vec<KnownSecret>, SecretError> {
+        Ok(Vec::new())
+    }
+    fn revision(&self) -> u64 {
+        0
     }
 }
 
