@@ -12,3 +12,4 @@ pub mod note;
 pub mod rate;
 pub mod redact;
 pub mod signature;
+pub mod smcp;
