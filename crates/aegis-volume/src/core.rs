@@ -17,7 +17,7 @@ pub(crate) use file::OpenFile;
 pub(crate) use path::VolumePath;
 pub(crate) use record::Recorder;
 pub(crate) use rules::Rules;
-pub(crate) use store::{Attributes, Change, INODE_CHARGE, Store, Watcher};
+pub(crate) use store::{Attributes, Change, ENTRIES_MAX, INODE_CHARGE, Store, Watcher};
 pub(crate) use view::{Mode, View};
 pub(crate) use view_change::{NewAttributes, Rename, Stamp};
 

@@ -32,8 +32,9 @@ use served::Served;
 const THREADS: usize = 2;
 /// How long closing waits for the server's threads to end.
 const END_WAIT: Duration = Duration::from_secs(2);
-/// How often that is looked at.
-const END_POLL: Duration = Duration::from_millis(2);
+/// How often that is looked at: soon at first, then ever less.
+const END_POLL_FIRST: Duration = Duration::from_micros(50);
+const END_POLL_MAX: Duration = Duration::from_millis(5);
 /// How many names are tried for a mount point, where leftovers of a former daemon hold some.
 const MOUNT_POINT_TRIES: u32 = 1000;
 /// Where the kernel shows its FUSE connections.
@@ -155,8 +156,10 @@ impl Front {
         }
         self.abort();
         let started = Instant::now();
+        let mut pause = END_POLL_FIRST;
         while !session.guard.is_finished() && started.elapsed() < END_WAIT {
-            thread::sleep(END_POLL);
+            thread::sleep(pause);
+            pause = (pause * 2).min(END_POLL_MAX);
         }
         drop(session);
         lock(&self.live).remove(&self.point);

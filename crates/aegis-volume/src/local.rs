@@ -19,6 +19,9 @@ use crate::front::{Front, FrontSettings, leftovers, support};
 /// Largest file the operator's view hands out at once.
 const OPERATOR_READ_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
+/// What the name of a volume's folder ends with while it is being removed.
+const REMOVED: &str = ".removed";
+
 /// Where volumes lie and fronts are mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalSettings {
@@ -56,6 +59,7 @@ impl LocalVolumes {
         let prepare = || {
             make_folder(&volumes, 0o700)?;
             make_folder(&run, 0o711)?;
+            finish_removals(&volumes)?;
             Ok((fs::canonicalize(&volumes)?, fs::canonicalize(&run)?))
         };
         let (volumes, run) =
@@ -170,12 +174,11 @@ impl Inner {
     fn remove(&self, volume: VolumeId) -> Result<(), VolumeError> {
         let mut stores = lock(&self.stores);
         stores.remove(&volume);
-        match fs::remove_dir_all(self.folder(volume)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(io_error(&format!("volume `{volume}`"), &error))
-            }
-            _ => Ok(()),
-        }
+        let removed = self.volumes.join(format!("{volume}{REMOVED}"));
+        // Away at once, so that nobody, whenever we are stopped, takes what is left of it for a volume.
+        let away = absent_is_fine(fs::rename(self.folder(volume), &removed));
+        away.and_then(|()| absent_is_fine(fs::remove_dir_all(&removed)))
+            .map_err(|error| io_error(&format!("volume `{volume}`"), &error))
     }
 
     fn read_file(&self, volume: VolumeId, path: &str) -> Result<Vec<u8>, VolumeError> {
@@ -220,6 +223,24 @@ impl Volume for LocalVolumes {
             leftovers::detach(&inner.front).map_err(|error| io_error("leftover mounts", &error))
         })
         .await
+    }
+}
+
+/// Ends the removals that a former daemon was stopped at.
+fn finish_removals(volumes: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(volumes)? {
+        let entry = entry?;
+        if entry.file_name().to_str().is_some_and(|name| name.ends_with(REMOVED)) {
+            absent_is_fine(fs::remove_dir_all(entry.path()))?;
+        }
+    }
+    Ok(())
+}
+
+fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -32,6 +32,9 @@ pub(crate) enum Fault {
     /// The limit in bytes is reached.
     #[error("the volume's limit of {0} bytes is reached")]
     Full(u64),
+    /// The limit in entries is reached.
+    #[error("a volume holds at most {limit} files, links and directories, with paths of {paths} bytes together", limit = super::store::ENTRIES_MAX, paths = super::tree::PATHS_BYTES_MAX)]
+    TooMany,
     /// The grant was closed.
     #[error("the volume is closed")]
     Closed,
@@ -62,6 +65,7 @@ impl Fault {
             Self::Name => "path_name",
             Self::Owner => "owner",
             Self::Full(_) => "size_limit",
+            Self::TooMany => "entry_limit",
             Self::Os(_) | Self::Closed => return None,
         })
     }
@@ -73,7 +77,7 @@ impl Fault {
             Self::ReadOnly => Errno::ROFS,
             Self::Special | Self::HardLink | Self::EscapingLink | Self::Owner => Errno::PERM,
             Self::Name => Errno::INVAL,
-            Self::Full(_) => Errno::NOSPC,
+            Self::Full(_) | Self::TooMany => Errno::NOSPC,
             Self::Closed => Errno::IO,
             Self::Os(errno) => errno,
         }
@@ -89,7 +93,7 @@ impl Fault {
             Self::ReadOnly | Self::HardLink | Self::EscapingLink | Self::Name | Self::Owner => {
                 VolumeError::NotAllowed(format!("`{path}`: {self}"))
             }
-            Self::Special => VolumeError::WrongKind(format!("`{path}`: {self}")),
+            Self::Special | Self::TooMany => VolumeError::WrongKind(format!("`{path}`: {self}")),
             Self::Full(limit) => VolumeError::QuotaExceeded(limit),
             Self::Closed => VolumeError::Io(format!("`{path}`: {self}")),
             Self::Os(Errno::NOENT) => VolumeError::NotFound(path.to_owned()),

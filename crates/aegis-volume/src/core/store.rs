@@ -16,6 +16,9 @@ use super::path::VolumePath;
 
 /// Bytes charged for each file, link and directory beside its content, so that empty ones are bounded too.
 pub(crate) const INODE_CHARGE: u64 = 4096;
+/// Most files, links and directories of a volume, whatever its size: its tree is told to the journal whole, and is in
+/// memory while it is.
+pub(crate) const ENTRIES_MAX: u64 = 100_000;
 /// The permission bits a file may have: no setuid, no setgid.
 const PERMISSION_BITS: u32 = 0o1777;
 /// How often a resolution that a concurrent rename disturbed is tried again.
@@ -100,6 +103,8 @@ struct OpenInode {
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     used: u64,
+    /// Names in the tree. What has lost its name is charged while it is open, but is no entry.
+    entries: u64,
     open: HashMap<u64, OpenInode>,
 }
 
@@ -107,6 +112,17 @@ impl Ledger {
     /// Bytes in use, charges included.
     pub(crate) fn used(&self) -> u64 {
         self.used
+    }
+    /// Names in the tree.
+    pub(crate) fn entries(&self) -> u64 {
+        self.entries
+    }
+    /// Whether one more name fits, with `more` bytes.
+    pub(crate) fn check_entry(&self, more: u64, limit: u64) -> Result<(), Fault> {
+        if self.entries >= ENTRIES_MAX {
+            return Err(Fault::TooMany);
+        }
+        self.check(more, limit)
     }
     /// Whether `more` bytes fit.
     pub(crate) fn check(&self, more: u64, limit: u64) -> Result<(), Fault> {
@@ -116,12 +132,23 @@ impl Ledger {
     pub(crate) fn replace(&mut self, before: u64, after: u64) {
         self.used = self.used.saturating_sub(before).saturating_add(after);
     }
+    /// A name is made for what costs `charge`.
+    pub(crate) fn added(&mut self, charge: u64) {
+        self.entries = self.entries.saturating_add(1);
+        self.replace(0, charge);
+    }
+    /// The name of something that no program made here is gone.
+    pub(crate) fn removed_special(&mut self) {
+        self.entries = self.entries.saturating_sub(1);
+        self.replace(INODE_CHARGE, 0);
+    }
     /// A file is held open.
     pub(crate) fn opened(&mut self, inode: u64) {
         self.open.entry(inode).or_default().handles += 1;
     }
     /// A name is gone: its charge is too, unless the file is open still.
     pub(crate) fn removed(&mut self, attributes: &Attributes) {
+        self.entries = self.entries.saturating_sub(1);
         match self.open.get_mut(&attributes.inode) {
             Some(open) => open.unlinked = true,
             None => self.replace(attributes.charge(), 0),
@@ -175,13 +202,14 @@ impl Store {
                 rustix::fs::unlinkat(&store.staging, entry.file_name(), AtFlags::empty())?;
             }
         }
-        let used = store.count()?;
-        lock(&store.ledger).replace(0, used);
+        let (used, entries) = store.count()?;
+        *lock(&store.ledger) = Ledger { used, entries, open: HashMap::new() };
         Ok(store)
     }
 
-    fn count(&self) -> Result<u64, Fault> {
-        let mut used = 0_u64;
+    /// Bytes in use, charges included, and names in the tree.
+    fn count(&self) -> Result<(u64, u64), Fault> {
+        let (mut used, mut entries) = (0_u64, 0_u64);
         let mut pending = vec![VolumePath::root()];
         while let Some(directory) = pending.pop() {
             let fd = self.directory(&directory)?;
@@ -190,6 +218,7 @@ impl Store {
                 if matches!(entry.file_name().to_bytes(), b"." | b"..") {
                     continue;
                 }
+                entries = entries.saturating_add(1);
                 let stat = rustix::fs::statat(&fd, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)?;
                 let attributes = Attributes::of(&stat);
                 used = used.saturating_add(attributes.map_or(INODE_CHARGE, |found| found.charge()));
@@ -200,7 +229,7 @@ impl Store {
                 }
             }
         }
-        Ok(used)
+        Ok((used, entries))
     }
 
     /// The volume's limit or the grant's, whichever is less.

@@ -9,20 +9,30 @@ use sha2::Digest;
 use super::fault::Fault;
 use super::file::OpenFile;
 use super::path::VolumePath;
+use super::store::ENTRIES_MAX;
 use super::view::{Mode, View};
 
+/// Most bytes of all paths of a recorded tree together: what [`ENTRIES_MAX`] does not bound.
+pub(crate) const PATHS_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How much of a file is in memory at a time.
 const PIECE_BYTES: usize = 256 * 1024;
 
 impl View {
-    /// All files and links, sorted by path. What is removed meanwhile is left out.
+    /// All files and links, sorted by path. What is removed meanwhile is left out. More than a tree may hold is an
+    /// error before it is in memory.
     pub(crate) fn tree(&self) -> Result<Tree, Fault> {
-        let mut entries = Vec::new();
+        let mut entries: Vec<TreeEntry> = Vec::new();
+        let (mut seen, mut paths_bytes) = (0, 0);
         let mut pending = vec![VolumePath::root()];
         while let Some(directory) = pending.pop() {
             let Some(names) = unless_gone(self.entries(&directory))? else { continue };
             for (name, kind) in names {
                 let path = directory.join(&name)?;
+                seen += 1;
+                paths_bytes += path.as_str().len();
+                if seen > ENTRIES_MAX || paths_bytes > PATHS_BYTES_MAX {
+                    return Err(Fault::TooMany);
+                }
                 let digested = match kind {
                     FileKind::Directory => {
                         pending.push(path);

@@ -59,9 +59,10 @@ impl View {
         self.recorder.record(operation, &path.in_sandbox(&self.mount_path), offset, bytes);
     }
 
-    /// Bytes in use and the limit.
-    pub(crate) fn usage(&self) -> (u64, u64) {
-        (lock(&self.store.ledger).used(), self.limit())
+    /// Bytes in use, their limit, and entries.
+    pub(crate) fn usage(&self) -> (u64, u64, u64) {
+        let ledger = lock(&self.store.ledger);
+        (ledger.used(), self.limit(), ledger.entries())
     }
 
     pub(super) fn limit(&self) -> u64 {

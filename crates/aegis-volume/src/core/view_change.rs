@@ -54,7 +54,7 @@ impl View {
     ) -> Result<(OpenFile, bool), Fault> {
         self.check(path, Need::Write)?;
         let mut ledger = lock(&self.store.ledger);
-        ledger.check(INODE_CHARGE, self.limit()).or_else(|full| {
+        ledger.check_entry(INODE_CHARGE, self.limit()).or_else(|full| {
             // One that is there already costs nothing more.
             self.store.attributes(path).map(|_| ()).map_err(|_| self.refused(path, full))
         })?;
@@ -67,7 +67,7 @@ impl View {
             other => other?,
         };
         rustix::fs::fchmod(&fd, self.store.stored_mode(permissions, FileKind::File))?;
-        ledger.replace(0, INODE_CHARGE);
+        ledger.added(INODE_CHARGE);
         let label = path.in_sandbox(&self.mount_path);
         let file = OpenFile::adopt(&self.store, fd, mode != Mode::Read, path, label, Some(&mut ledger))?;
         drop(ledger);
@@ -150,6 +150,11 @@ impl View {
         ledger.check(more, self.limit()).map_err(|full| self.refused(path, full))
     }
 
+    /// The same for one more name that costs `more` bytes.
+    fn entry_fits(&self, ledger: &Ledger, path: &VolumePath, more: u64) -> Result<(), Fault> {
+        ledger.check_entry(more, self.limit()).map_err(|full| self.refused(path, full))
+    }
+
     fn end_of(&self, file: &OpenFile, offset: u64, length: u64) -> Result<u64, Fault> {
         if !file.writable {
             return Err(Fault::Os(Errno::BADF));
@@ -163,9 +168,9 @@ impl View {
         self.check(path, Need::MakeDirectory)?;
         let mut ledger = lock(&self.store.ledger);
         let (parent, name) = self.store.parent(path)?;
-        self.fits(&ledger, path, INODE_CHARGE)?;
+        self.entry_fits(&ledger, path, INODE_CHARGE)?;
         rustix::fs::mkdirat(&parent, name, rustix::fs::Mode::RWXU)?;
-        ledger.replace(0, INODE_CHARGE);
+        ledger.added(INODE_CHARGE);
         let made = self.store.directory(path)?;
         rustix::fs::fchmod(&made, self.store.stored_mode(permissions, FileKind::Directory))?;
         drop(ledger);
@@ -180,9 +185,9 @@ impl View {
         let mut ledger = lock(&self.store.ledger);
         let (parent, name) = self.store.parent(path)?;
         let charge = INODE_CHARGE + target.len() as u64;
-        self.fits(&ledger, path, charge)?;
+        self.entry_fits(&ledger, path, charge)?;
         rustix::fs::symlinkat(target, &parent, name)?;
-        ledger.replace(0, charge);
+        ledger.added(charge);
         drop(ledger);
         self.changed(Operation::Link, path);
         Ok(())
@@ -197,7 +202,7 @@ impl View {
         rustix::fs::unlinkat(&parent, name, if directory { AtFlags::REMOVEDIR } else { AtFlags::empty() })?;
         match Attributes::of(&stat) {
             Ok(attributes) => ledger.removed(&attributes),
-            Err(_) => ledger.replace(INODE_CHARGE, 0),
+            Err(_) => ledger.removed_special(),
         }
         drop(ledger);
         self.changed(Operation::Remove, path);
@@ -356,7 +361,10 @@ impl View {
             Some(FileKind::File) | None => {}
         }
         let charge = INODE_CHARGE + bytes.len() as u64;
-        self.fits(&ledger, path, charge.saturating_sub(before.map_or(0, |before| before.charge())))?;
+        match &before {
+            Some(before) => self.fits(&ledger, path, charge.saturating_sub(before.charge()))?,
+            None => self.entry_fits(&ledger, path, charge)?,
+        }
         let (staged, staged_name) = self.store.stage()?;
         let mode = before.map_or(0o644, |before| before.mode);
         let placed = write_all(&staged, bytes)
@@ -366,7 +374,7 @@ impl View {
             let _ = rustix::fs::unlinkat(self.store.staging(), staged_name.as_str(), AtFlags::empty());
             return Err(errno.into());
         }
-        ledger.replace(0, charge);
+        ledger.added(charge);
         if let Some(before) = before {
             ledger.removed(&before);
         }

@@ -15,7 +15,7 @@ use rustix::fs::OFlags;
 
 use super::attributes::{access_mode, nothing, reported, stamp};
 use super::served::{Served, errno};
-use crate::core::{Fault, INODE_CHARGE, Mode, NewAttributes, VolumePath, lock};
+use crate::core::{ENTRIES_MAX, Fault, INODE_CHARGE, Mode, NewAttributes, VolumePath, lock};
 
 /// How long the kernel may use names and attributes without asking. Changes from elsewhere are told to it at once.
 const TIME_TO_LIVE: Duration = Duration::from_secs(1);
@@ -289,15 +289,16 @@ impl Filesystem for Served {
     }
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
-        let (used, limit) = self.view.usage();
+        let (used, limit, entries) = self.view.usage();
         let free = limit.saturating_sub(used);
         let block = u64::from(BLOCK_BYTES);
-        let free_files = free / INODE_CHARGE;
+        let files = (limit / INODE_CHARGE).min(ENTRIES_MAX);
+        let free_files = (free / INODE_CHARGE).min(ENTRIES_MAX.saturating_sub(entries));
         reply.statfs(
             limit / block,
             free / block,
             free / block,
-            limit / INODE_CHARGE,
+            files,
             free_files,
             BLOCK_BYTES,
             NAME_BYTES_MAX,

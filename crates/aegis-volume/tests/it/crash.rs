@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use aegis_kernel::port::{Volume, VolumeSpec};
+use aegis_kernel::port::{Grant, Volume, VolumeSpec};
 use aegis_volume::LocalVolumes;
 
 use crate::setting::{Setting, can_mount, mounted, settings};
@@ -54,4 +54,21 @@ async fn a_killed_servers_mount_is_detached() {
     assert!(!Path::new(&at).exists());
     assert_eq!(fs::read(live.mount_point().unwrap().join("a")).unwrap(), b"x", "our own stays");
     assert_eq!(setting.volumes.detach_leftovers().await.unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_that_was_interrupted_is_ended_at_the_next_start() {
+    let setting = Setting::new();
+    setting.open(Grant { mount: false, ..mounted() }).await.write("/workspace/a", b"x").unwrap();
+    let volume = setting.backing().parent().unwrap().to_owned();
+    let interrupted = volume.with_extension("removed");
+    fs::rename(&volume, &interrupted).unwrap();
+    assert!(setting.volumes.tree(Setting::id()).await.is_err(), "what is left of it is no volume");
+    let again = LocalVolumes::new(settings(setting.folder.path())).unwrap();
+    assert!(!interrupted.exists());
+    again.create(&VolumeSpec { id: Setting::id(), size_limit: 1 << 20 }).await.unwrap();
+    assert_eq!(again.tree(Setting::id()).await.unwrap().entries, []);
+    again.remove(Setting::id()).await.unwrap();
+    assert!(!volume.exists() && !interrupted.exists());
+    again.remove(Setting::id()).await.unwrap();
 }

@@ -8,5 +8,6 @@
 mod attack;
 mod conformance;
 mod crash;
+mod entries;
 mod front;
 mod setting;
