@@ -6,3 +6,5 @@ mod checkpoint;
 mod constraint;
 #[cfg(test)]
 mod merkle;
+#[cfg(test)]
+mod smcp;
