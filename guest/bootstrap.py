@@ -4,18 +4,33 @@ It asks the daemon to generate, runs the commands it is told to run, hands back 
 answer to standard output. Its one connection is the control socket; HTTP/1.1, one POST a message, strictly
 alternating. Standard library only, Python 3.8 or newer, started with `-I -S`.
 
+Every iteration starts one of these, and most of its time would go to imports. So it stands on the small modules that
+`ctypes`, `socket`, `json`, `signal` and `subprocess` stand on themselves, and takes the public ones where an
+interpreter has those in another form.
+
 Exit codes: 0 after a final answer; 1 if the daemon refused or ended the conversation; 2 if it could not begin.
 """
-import ctypes
+PR_SET_DUMPABLE = 4
+
+
+def c_call(name, *arguments):
+    """Calls a function of the C library that takes and returns integers."""
+    try:
+        import _ctypes
+
+        return _ctypes.call_function(_ctypes.dlsym(_ctypes.dlopen(None, 0), name), arguments)
+    except (ImportError, AttributeError):
+        import ctypes
+
+        return getattr(ctypes.CDLL(None), name)(*arguments)
+
 
 # First of all: from here on no process of the same user can read this one's memory, descriptors or environment.
-PR_SET_DUMPABLE = 4
-if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
+if c_call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
     raise SystemExit("bootstrap: cannot make itself unreadable for other processes")
 
-import json  # noqa: E402
+import _socket as socket  # noqa: E402
 import os  # noqa: E402
-import socket  # noqa: E402
 import sys  # noqa: E402
 
 HEADER_BYTES_MAX = 64 * 1024
@@ -23,6 +38,8 @@ BODY_BYTES_MAX = 64 * 1024 * 1024
 CHUNK_BYTES = 64 * 1024
 OUTPUT_BYTES_DEFAULT = 1024 * 1024
 TIMEOUT_SECONDS_DEFAULT = 300
+# The longest single wait; it is begun anew as often as needed.
+WAIT_MILLISECONDS_MAX = 3600 * 1000
 # How long a killed process group may take to be reaped.
 KILL_GRACE_SECONDS = 5
 # What shells answer for a command that timed out, cannot be run, is not there, or was killed by a signal.
@@ -40,6 +57,50 @@ class Fatal(Exception):
         self.code = code
 
 
+def encode(value):
+    """JSON of texts, integers, truth values, and lists and objects of them."""
+    if isinstance(value, str):
+        return quote(value)
+    if value is None or value is True or value is False:
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, (int, float)):
+        return repr(value)
+    if isinstance(value, list):
+        return "[%s]" % ",".join(encode(item) for item in value)
+    return "{%s}" % ",".join("%s:%s" % (quote(key), encode(item)) for key, item in value.items())
+
+
+class Plain:
+    """How JSON is read: numbers as `int` and `float`, objects as `dict`."""
+
+    strict = True
+    object_hook = None
+    object_pairs_hook = None
+    parse_float = float
+    parse_int = int
+    parse_constant = float
+    memo = {}
+
+
+def decode(text):
+    """The value of a JSON text, which has no space around it; ValueError if it is none."""
+    try:
+        value, end = scan(text, 0)
+    except StopIteration:
+        raise ValueError("no value at its start")
+    if end != len(text):
+        raise ValueError("more text after its value")
+    return value
+
+
+try:
+    from _json import encode_basestring_ascii as quote, make_scanner
+
+    scan = make_scanner(Plain)
+except (ImportError, AttributeError, TypeError):
+    from json import dumps as encode, loads as decode  # noqa: F811
+
+
 class Gateway:
     """The connection to the daemon."""
 
@@ -53,7 +114,7 @@ class Gateway:
 
     def send(self, message):
         """Posts one message and returns the daemon's."""
-        body = json.dumps(message).encode()
+        body = encode(message).encode()
         head = (
             "POST /v1/dispatch-gateway HTTP/1.1\r\nHost: aegis\r\nContent-Type: application/json\r\n"
             "Content-Length: %d\r\n\r\n" % len(body)
@@ -67,7 +128,7 @@ class Gateway:
         if status != 200:
             raise Fatal(1, "the daemon refused with status %d: %s" % (status, text[:2000]))
         try:
-            return json.loads(text)
+            return decode(text)
         except ValueError as error:
             raise Fatal(1, "the daemon's answer is not JSON: %s" % error)
 
@@ -102,7 +163,7 @@ class Children:
     """Reaps every child: as process 1 this one inherits all orphans of the sandbox."""
 
     def __init__(self):
-        import signal
+        import _signal as signal
 
         self.ended = {}
         self.wake_read, wake_write = os.pipe()
@@ -169,41 +230,78 @@ def setting(name):
         raise Fatal(2, "the environment variable %s is not set" % name)
 
 
+def spawn(argv, cwd, environment, outputs):
+    """Starts a command in a session of its own, so that its whole group can be killed; its process id.
+
+    No descriptor but 0 to 2 is passed on: every other one of this process closes when a program is started.
+    """
+    import _signal as signal
+
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0),
+        (os.POSIX_SPAWN_DUP2, outputs[0], 1),
+        (os.POSIX_SPAWN_DUP2, outputs[1], 2),
+    ]
+    if "/" in argv[0]:
+        programs = [argv[0]]
+    else:
+        programs = [os.path.join(folder, argv[0]) for folder in os.get_exec_path(environment)]
+    refused = None
+    # This process has no other thread: nobody else sees the folder change, and relative programs are found in it.
+    os.chdir(cwd)
+    try:
+        for program in programs:
+            try:
+                return os.posix_spawn(
+                    program,
+                    argv,
+                    environment,
+                    file_actions=actions,
+                    setsid=True,
+                    # Python ignores these; a command must not.
+                    setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
+                )
+            except (FileNotFoundError, NotADirectoryError) as error:
+                refused = refused or error
+            except OSError as error:
+                refused = error
+    finally:
+        os.chdir("/")
+    if isinstance(refused, (FileNotFoundError, NotADirectoryError)):
+        raise FileNotFoundError(refused.errno, refused.strerror, argv[0])
+    raise refused
+
+
 def run(children, order):
     """Runs one command to its end or its timeout: (exit code, stdout, stderr, truncated)."""
-    import subprocess
-
     limit = max(0, int(order.get("max_output_bytes", OUTPUT_BYTES_DEFAULT)))
     outputs = [Tail(limit), Tail(limit)]
     environment = dict(os.environ)
     environment.update(order.get("env_additions") or {})
     argv = [order["command"]] + list(order.get("args") or [])
     children.ended.clear()
+    pipes = [os.pipe(), os.pipe()]
     try:
-        # A session of its own, so that the whole group can be killed; no descriptor but 0 to 2 is passed on.
-        child = subprocess.Popen(
-            argv,
-            cwd=order.get("cwd") or "/workspace",
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-            close_fds=True,
-        )
-    except FileNotFoundError as error:
-        return EXIT_NOT_FOUND, "", "%s: %s" % (error.filename or argv[0], error.strerror), False
+        ends = [write for _, write in pipes]
+        pid = spawn(argv, order.get("cwd") or "/workspace", environment, ends)
     except (OSError, ValueError) as error:
+        for read, _ in pipes:
+            os.close(read)
+        if isinstance(error, FileNotFoundError):
+            return EXIT_NOT_FOUND, "", "%s: %s" % (error.filename or argv[0], error.strerror), False
         return EXIT_NOT_RUNNABLE, "", "%s: %s" % (argv[0], error), False
-    timed_out = follow(children, child, outputs, float(order.get("timeout_secs", TIMEOUT_SECONDS_DEFAULT)))
-    status = children.ended.get(child.pid)
+    finally:
+        for _, write in pipes:
+            os.close(write)
+    timeout = float(order.get("timeout_secs", TIMEOUT_SECONDS_DEFAULT))
+    timed_out = follow(children, pid, [read for read, _ in pipes], outputs, timeout)
+    status = children.ended.get(pid)
     if status is None:
         code = -1
     elif os.WIFSIGNALED(status):
         code = EXIT_SIGNAL_BASE + os.WTERMSIG(status)
     else:
         code = os.WEXITSTATUS(status)
-    child.returncode = code
     stderr = outputs[1].text()
     if timed_out:
         code = EXIT_TIMED_OUT
@@ -211,20 +309,22 @@ def run(children, order):
     return code, outputs[0].text(), stderr, outputs[0].truncated or outputs[1].truncated
 
 
-def follow(children, child, outputs, timeout):
+def follow(children, pid, pipes, outputs, timeout):
     """Collects output until the command has ended; kills its group at the timeout. True if that was needed."""
-    import selectors
-    import signal
+    import _signal as signal
+    import select
     import time
 
-    selector = selectors.DefaultSelector()
-    selector.register(children.wake_read, selectors.EVENT_READ, None)
-    for pipe, output in zip((child.stdout, child.stderr), outputs):
-        os.set_blocking(pipe.fileno(), False)
-        selector.register(pipe, selectors.EVENT_READ, output)
+    ready = select.poll()
+    ready.register(children.wake_read, select.POLLIN)
+    open_pipes = {}
+    for pipe, output in zip(pipes, outputs):
+        os.set_blocking(pipe, False)
+        ready.register(pipe, select.POLLIN)
+        open_pipes[pipe] = output
     deadline = time.monotonic() + timeout
     timed_out = False
-    while child.pid not in children.ended:
+    while pid not in children.ended:
         left = deadline - time.monotonic()
         if left <= 0:
             if timed_out:
@@ -232,22 +332,22 @@ def follow(children, child, outputs, timeout):
             timed_out = True
             deadline = time.monotonic() + KILL_GRACE_SECONDS
             try:
-                os.killpg(child.pid, signal.SIGKILL)
+                os.killpg(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
             continue
-        for key, _ in selector.select(left):
-            if key.data is None:
-                drain_wake(children.wake_read)
-            elif not read_some(key.fileobj, key.data):
-                selector.unregister(key.fileobj)
+        # Rounded up: a wait of no time would be a busy one. No wait is longer than poll(2) can take.
+        for descriptor, _ in ready.poll(min(left * 1000 + 1, WAIT_MILLISECONDS_MAX)):
+            if descriptor == children.wake_read:
+                drain_wake(descriptor)
+            elif not read_some(descriptor, open_pipes[descriptor]):
+                ready.unregister(descriptor)
     # The rest of what it wrote; what its own background processes still write is not waited for.
-    for pipe, output in zip((child.stdout, child.stderr), outputs):
+    for pipe, output in open_pipes.items():
         for _ in range(1 + (1 << 20) // CHUNK_BYTES):
             if not read_some(pipe, output):
                 break
-        pipe.close()
-    selector.close()
+        os.close(pipe)
     return timed_out
 
 
@@ -261,7 +361,7 @@ def drain_wake(descriptor):
 def read_some(pipe, output):
     """Reads one chunk; False at the end or if nothing is there."""
     try:
-        chunk = os.read(pipe.fileno(), CHUNK_BYTES)
+        chunk = os.read(pipe, CHUNK_BYTES)
     except BlockingIOError:
         return False
     output.add(chunk)

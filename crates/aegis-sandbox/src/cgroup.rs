@@ -19,8 +19,10 @@ pub(crate) use hierarchy::{Hierarchies, Kind};
 
 use crate::name::SandboxName;
 
-/// How long to wait between two looks at a group that is being emptied.
-const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(2);
+/// How long to wait after the first look at a group that is being emptied: the kernel mostly needs less.
+const LOOK_AGAIN_FIRST: Duration = Duration::from_micros(50);
+/// How long to wait at most between two looks.
+const LOOK_AGAIN_MAX: Duration = Duration::from_millis(5);
 /// Period of the processor quota, microseconds.
 const CPU_PERIOD_US: u64 = 100_000;
 /// The least quota the kernel takes, microseconds.
@@ -102,6 +104,7 @@ impl Groups {
     /// Kills until nobody is left; `false` if somebody is at the deadline.
     pub(crate) fn kill_all(&self, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
+        let mut pauses = pauses();
         loop {
             if self.is_empty() {
                 return true;
@@ -110,7 +113,7 @@ impl Groups {
                 return false;
             }
             self.kill();
-            sleep(LOOK_AGAIN_AFTER);
+            sleep(pauses.next().unwrap_or(LOOK_AGAIN_MAX));
         }
     }
 
@@ -145,6 +148,7 @@ impl Groups {
     /// Removes the groups, which must be empty; the kernel may call them busy for a moment after the last death.
     pub(crate) fn remove(&self, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
+        let mut pauses = pauses();
         loop {
             let left = self.folders.iter().filter(|(_, folder)| {
                 fs::remove_dir(folder).is_err_and(|error| error.kind() != io::ErrorKind::NotFound)
@@ -155,7 +159,7 @@ impl Groups {
             if Instant::now() >= deadline {
                 return false;
             }
-            sleep(LOOK_AGAIN_AFTER);
+            sleep(pauses.next().unwrap_or(LOOK_AGAIN_MAX));
         }
     }
 
@@ -171,6 +175,11 @@ impl Groups {
         members.dedup();
         members.into_iter().filter_map(Pid::from_raw).collect()
     }
+}
+
+/// Ever longer pauses: an end is seen at once, and a long wait costs next to nothing.
+fn pauses() -> impl Iterator<Item = Duration> {
+    std::iter::successors(Some(LOOK_AGAIN_FIRST), |pause| Some((*pause * 2).min(LOOK_AGAIN_MAX)))
 }
 
 fn set_limits(kind: Kind, folder: &Path, limits: &SandboxLimits) -> io::Result<()> {
@@ -206,4 +215,16 @@ fn keyed(path: &Path, key: &str) -> Option<u64> {
     let text = fs::read_to_string(path).ok()?;
     let mut pairs = text.lines().filter_map(|line| line.split_once(' '));
     pairs.find(|(name, _)| *name == key)?.1.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_looks_follow_at_once_and_later_ones_do_not_burn_time() {
+        let early: Duration = pauses().take(3).sum();
+        assert!(early < Duration::from_micros(500), "{early:?}");
+        assert_eq!(pauses().nth(20), Some(LOOK_AGAIN_MAX));
+    }
 }

@@ -101,6 +101,28 @@ impl Daemon {
     }
 }
 
+/// Each of these takes a third of the bootstrap's start, at every iteration.
+#[tokio::test(flavor = "multi_thread")]
+async fn starts_and_runs_a_command_without_the_slow_modules() {
+    let Some(fixture) = Fixture::new("starts_and_runs_a_command_without_the_slow_modules").await else {
+        return;
+    };
+    let mut spec = spec(&fixture, 209);
+    spec.argv.splice(1..1, ["-X".to_owned(), "importtime".to_owned()]);
+    let running = fixture.sandbox.start(spec).await.unwrap();
+    let mut daemon = Daemon::connect(running.as_ref()).await;
+    daemon.receive().await;
+    let result = daemon.execute(json!({"command": "echo", "args": ["hé"]})).await;
+    assert_eq!(result["stdout"], "hé\n");
+    daemon.finish("done").await;
+    let told = String::from_utf8_lossy(&running.wait().await.unwrap().stderr).into_owned();
+    let modules: Vec<&str> = told.lines().filter_map(|line| Some(line.rsplit_once('|')?.1.trim())).collect();
+    assert!(modules.contains(&"os"), "{told}");
+    for slow in ["ctypes", "enum", "json", "re", "selectors", "signal", "socket", "subprocess"] {
+        assert!(!modules.contains(&slow), "`{slow}` was imported");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn converses_and_ends_with_the_answer() {
     let Some(fixture) = Fixture::new("converses_and_ends_with_the_answer").await else { return };
