@@ -207,16 +207,30 @@ impl Refusals {
     fn take(&self) -> BTreeMap<Foreign, u64> {
         std::mem::take(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner))
     }
+
+    /// Counts again what could not be recorded; the next refusal, or the stop, records it.
+    fn give_back(&self, unrecorded: BTreeMap<Foreign, u64>) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        for (foreign, count) in unrecorded {
+            *counts.entry(foreign).or_default() += count;
+        }
+    }
 }
 
-/// Records refused access until `stop`.
+/// Records refused access until `stop`; what is counted after the last record is left to [`record_counted`].
 pub(crate) async fn record_refusals(app: Arc<App>, stop: CancellationToken) {
     while stop.run_until_cancelled(app.refusals.counted.notified()).await.is_some() {
-        let counts = app.refusals.take();
-        if let Err(error) = record(&app, &counts).await {
-            tracing::warn!(%error, "refused access cannot be recorded");
-        }
+        record_counted(&app).await;
         stop.run_until_cancelled(tokio::time::sleep(RECORD_INTERVAL)).await;
+    }
+}
+
+/// Records what is counted now; once more when the last connection is closed.
+pub(crate) async fn record_counted(app: &App) {
+    let counts = app.refusals.take();
+    if let Err(error) = record(app, &counts).await {
+        tracing::warn!(%error, "refused access cannot be recorded");
+        app.refusals.give_back(counts);
     }
 }
 

@@ -18,7 +18,7 @@ use crate::compose::{self, Composed};
 use crate::config::{LoadedConfig, load_config};
 use crate::evidence::StoreEvidence;
 use crate::folder::Folder;
-use crate::guard::{Hosts, Refusals, record_refusals};
+use crate::guard::{Hosts, Refusals, record_counted, record_refusals};
 use crate::idempotency::Turns;
 use crate::token::Token;
 use crate::{VERSION, listen, models, platform, routes};
@@ -74,11 +74,12 @@ pub async fn serve(config: LoadedConfig, options: Options) -> Result<(), Diagnos
     app.ready.store(false, Ordering::Release);
     stop.cancel();
     kernel.shutdown(STOP_GRACE).await;
+    tasks.close();
+    tasks.wait().await;
+    record_counted(&app).await;
     if started.is_ok() {
         record(&app, Body::DaemonStopped {}).await;
     }
-    tasks.close();
-    tasks.wait().await;
     providers.stop().await;
     // Closed by name, not by dropping: whoever still holds the journal must not keep its last head unsigned.
     let closed = store.close().await.map_err(|error| Diagnosis::internal(error.to_string()));

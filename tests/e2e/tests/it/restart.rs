@@ -110,3 +110,23 @@ async fn up_and_down_find_the_daemon_of_their_folder() {
     node.run(&["down"]).ok();
     node.run(&["agent", "list"]).expect_code(5);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn access_refused_just_before_the_stop_is_on_record() {
+    let mut node = Node::with(Script::rules(Vec::new())).start().await;
+    let refused = |node: &Node| {
+        let (code, _) = node.get("/v1/agents").expect("an answer");
+        assert_eq!(code, 401);
+    };
+    let counted = |node: &Node| -> u64 {
+        let counts = events(node, "access.refused");
+        counts.iter().filter_map(|event| event["body"]["count"].as_u64()).sum()
+    };
+    refused(&node);
+    until("the first is recorded at once", || counted(&node) == 1);
+    (0..7).for_each(|_| refused(&node));
+    // Within the second in which refusals are only counted.
+    assert_eq!(node.stop_daemon(), Some(0), "{}", node.daemon_log());
+    node.start_daemon();
+    assert_eq!(counted(&node), 8, "{}", node.daemon_log());
+}
