@@ -115,7 +115,10 @@ pub(crate) fn store_failed(error: OpenError) -> Diagnosis {
         source = cause.source();
     }
     let code = match &error {
-        OpenError::Locked(_) | OpenError::Behind { .. } | OpenError::Differs { .. } => ErrorCode::Conflict,
+        OpenError::Locked(_)
+        | OpenError::Behind { .. }
+        | OpenError::Restored { .. }
+        | OpenError::Differs { .. } => ErrorCode::Conflict,
         OpenError::File { .. } => ErrorCode::InvalidInput,
         _ => ErrorCode::Internal,
     };

@@ -8,7 +8,7 @@ use sqlx::sqlite::SqlitePool;
 
 use crate::keys::KeyRing;
 use crate::seal::open_blob;
-use crate::writer::store_error;
+use crate::writer::{WORKING, store_error};
 
 pub(crate) async fn read(
     readers: &SqlitePool,
@@ -34,7 +34,7 @@ async fn read_copy(
 ) -> Result<Bytes, JournalError> {
     let name = stream.to_string();
     let row = sqlx::query(
-        "SELECT b.sealed, k.key, k.destroyed_at FROM blobs b \
+        "SELECT b.sealed, k.key, k.destroyed_at, b.copy FROM blobs b \
          LEFT JOIN stream_keys k ON k.stream = b.stream AND k.copy = b.copy WHERE b.id = ?1 AND b.stream = ?2",
     )
     .bind(id.uuid().as_bytes().to_vec())
@@ -48,7 +48,10 @@ async fn read_copy(
     }
     let key: Option<i64> = row.try_get(1).map_err(store_error)?;
     let key = keys.get(key.ok_or(JournalError::BlobDamaged(id))?).await.map_err(store_error)?;
-    let key = key.ok_or(JournalError::BlobDamaged(id))?;
+    let working = row.try_get::<i64, _>(3).map_err(store_error)? == WORKING;
+    // A restored folder has no keys of working copies.
+    let gone = if working { JournalError::BlobDestroyed(id) } else { JournalError::BlobDamaged(id) };
+    let key = key.ok_or(gone)?;
     let sealed: &[u8] = row.try_get(0).map_err(store_error)?;
     open_blob(&key, &name, id, sealed, commitment).map(Bytes::from).map_err(|_| JournalError::BlobDamaged(id))
 }

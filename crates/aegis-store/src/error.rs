@@ -21,6 +21,15 @@ pub enum OpenError {
         /// Events under the last signed head.
         signed: u64,
     },
+    /// The journal is a copy that a backup made, and nobody has said yet that it takes the place of the original.
+    #[error(
+        "the journal was restored from a backup of {journal} events; start with `--accept-restored` to go on under a new \
+         epoch"
+    )]
+    Restored {
+        /// Events in the journal.
+        journal: u64,
+    },
     /// The journal is not the one whose heads this node signed.
     #[error(
         "the journal differs from the signed head over {size} events in its checkpoint file: it was altered or \

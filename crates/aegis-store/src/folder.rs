@@ -13,7 +13,7 @@ use crate::error::OpenError;
 const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 /// Disk kept in hand, so that outcomes of admitted actions can still be written on a full disk.
-const BALLAST_BYTES: u64 = 16 << 20;
+pub(crate) const BALLAST_BYTES: u64 = 16 << 20;
 
 /// How long a lock may take to be free. A process that a killed daemon was just starting holds the daemon's locks
 /// until it becomes another program or ends.
@@ -74,6 +74,10 @@ impl Folder {
     }
     pub(crate) fn node_key(&self) -> PathBuf {
         self.keys().join("node.key")
+    }
+    /// The first of the files without which no blob opens that is not there.
+    pub(crate) fn missing_key_file(&self) -> Option<PathBuf> {
+        [self.key_database(), self.node_key()].into_iter().find(|path| !path.exists())
     }
     pub(crate) fn log_key(&self) -> PathBuf {
         self.keys().join("log.key")

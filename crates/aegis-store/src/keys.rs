@@ -4,12 +4,14 @@
 //! needs it, so that a new stream waits for one sync, not two.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aegis_kernel::port::Ids;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
+use sqlx::{ConnectOptions, Connection};
 use zeroize::Zeroizing;
 
 use crate::error::OpenError;
@@ -18,6 +20,8 @@ use crate::seal::SealKey;
 
 /// Keys made at once.
 const STOCK: i64 = 256;
+/// Keys copied in one statement.
+const COPIED_AT_ONCE: usize = 512;
 /// Opened keys kept in memory.
 const OPENED_MAX: usize = 1024;
 
@@ -55,11 +59,10 @@ impl KeyRing {
 
     /// Opens the key database of a folder to read; `None` if the folder has no keys.
     pub(crate) async fn open_existing(folder: &Folder) -> Result<Option<Self>, OpenError> {
-        let path = folder.key_database();
-        if !path.exists() || !folder.node_key().exists() {
+        if folder.missing_key_file().is_some() {
             return Ok(None);
         }
-        let options = SqliteConnectOptions::new().filename(&path).pragma("query_only", "ON");
+        let options = SqliteConnectOptions::new().filename(folder.key_database()).pragma("query_only", "ON");
         let node = key_file(&folder.node_key(), |_| ())?;
         let database = SqlitePoolOptions::new().max_connections(1).connect_with(options).await?;
         Self::over(database, &node).map(Some)
@@ -78,7 +81,9 @@ impl KeyRing {
             return Ok(());
         }
         let mut insert = sqlx::QueryBuilder::new("INSERT INTO keys (id, sealed) ");
-        let sealed: Result<Vec<(i64, Vec<u8>)>, sqlx::Error> = (last + 1..id + STOCK)
+        // Keys below `id` were taken; a restored copy may lack some of them, and another key under such a number would
+        // pass for the lost one.
+        let sealed: Result<Vec<(i64, Vec<u8>)>, sqlx::Error> = (id.max(last + 1)..id + STOCK)
             .map(|id| {
                 let mut key = Zeroizing::new(vec![0u8; 32]);
                 ids.fill(&mut key);
@@ -143,12 +148,30 @@ impl KeyRing {
         Ok(())
     }
 
-    /// Writes a copy of the key database; the node key is not in it.
-    pub(crate) async fn copy_to(&self, path: &str) -> Result<(), sqlx::Error> {
-        // A ring that was opened to read writes another file here, not its own.
-        let mut connection = self.database.acquire().await?;
-        sqlx::query("PRAGMA query_only = OFF").execute(&mut *connection).await?;
-        sqlx::query("VACUUM INTO ?1").bind(path.to_owned()).execute(&mut *connection).await.map(|_| ())
+    /// Writes those of the keys `ids` that still exist to a key database at `path`, sealed as they are.
+    pub(crate) async fn copy_to(&self, path: &Path, ids: &[i64]) -> Result<(), OpenError> {
+        let mut copy =
+            SqliteConnectOptions::new().filename(path).synchronous(SqliteSynchronous::Full).connect().await?;
+        MIGRATIONS.run(&mut copy).await?;
+        for piece in ids.chunks(COPIED_AT_ONCE) {
+            let piece = serde_json::to_string(piece).map_err(|error| sqlx::Error::Encode(error.into()))?;
+            let found: Vec<(i64, Vec<u8>)> = sqlx::query_as(
+                "SELECT id, sealed FROM keys WHERE id IN (SELECT value FROM json_each(?1)) ORDER BY id",
+            )
+            .bind(piece)
+            .fetch_all(&self.database)
+            .await?;
+            if found.is_empty() {
+                continue;
+            }
+            let mut insert = sqlx::QueryBuilder::new("INSERT INTO keys (id, sealed) ");
+            insert.push_values(found, |mut row, (id, sealed)| {
+                row.push_bind(id).push_bind(sealed);
+            });
+            insert.build().persistent(false).execute(&mut copy).await?;
+        }
+        copy.close().await?;
+        Ok(())
     }
 
     pub(crate) async fn close(&self) {

@@ -1,6 +1,6 @@
 //! Opening a data folder: lock, keys, schema, and the comparison with the last head kept outside the database.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use aegis_security::note::NoteKey;
 use aegis_security::signature::SigningKey;
 use futures_util::TryStreamExt;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions};
-use sqlx::{ConnectOptions, Row, SqliteConnection};
+use sqlx::{ConnectOptions, Connection, Row, SqliteConnection};
 
 use crate::checkpoint_file::CheckpointFile;
 use crate::error::OpenError;
@@ -103,6 +103,7 @@ pub(crate) async fn open(options: &OpenOptions, folder: &Folder) -> Result<Opene
     };
     if opening.is_some() {
         head.write(&mut connection).await?;
+        sqlx::query("PRAGMA user_version = 0").execute(&mut connection).await?;
     }
     finish_destructions(&mut connection, &keys).await?;
     let tiles = load_tiles(&mut connection, &head.frontier).await?;
@@ -159,6 +160,8 @@ async fn settle_epoch(
             (!same).then_some(OpenError::Differs { size: signed.size })
         }
     };
+    let copy = is_copy(connection).await?.then_some(OpenError::Restored { journal: size });
+    let difference = difference.or(copy);
     let Some(difference) = difference else {
         // A log whose opening event was never committed is opened again.
         let opening = (size == 0).then_some(Opening { former_root: None });
@@ -172,6 +175,18 @@ async fn settle_epoch(
     head.epoch = epoch;
     let former_root = Some(head.frontier.root());
     Ok((head, Some(Opening { former_root })))
+}
+
+/// Marks the database of a backup: what happened after it is not known there, so a daemon must not simply go on.
+pub(crate) async fn mark_as_copy(path: &Path) -> Result<(), sqlx::Error> {
+    let mut copy = SqliteConnectOptions::new().filename(path).connect().await?;
+    sqlx::query("PRAGMA user_version = 1").execute(&mut copy).await?;
+    copy.close().await
+}
+
+async fn is_copy(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(connection).await?;
+    Ok(version != 0)
 }
 
 /// The head of a log that begins, unless one is expected here.

@@ -73,7 +73,7 @@ impl Reading {
     pub async fn backup_keys(&self, keys: &Path, node_key: &Path) -> Result<(), JournalError> {
         let ring = KeyRing::open_existing(&self.folder).await.map_err(store_error)?;
         let ring = ring.ok_or_else(|| store_error("the folder has no keys"))?;
-        let copied = copy_keys(&ring, &self.folder, keys, node_key).await;
+        let copied = copy_keys(&self.readers, &ring, &self.folder, keys, node_key).await;
         ring.close().await;
         copied
     }

@@ -37,6 +37,10 @@ const BATCH_BYTES_MAX: usize = 8 << 20;
 const MARKER_DELAY: Duration = Duration::from_millis(40);
 /// Commits are under a signed head after this time.
 const CHECKPOINT_DELAY: Duration = Duration::from_millis(500);
+/// Numbers of the two copies in columns named `copy`.
+pub(crate) const EVIDENCE: i64 = 0;
+/// See [`EVIDENCE`].
+pub(crate) const WORKING: i64 = 1;
 /// Streams whose position is kept in memory.
 const POSITIONS_MAX: usize = 16_384;
 /// Records of each projection kept in memory.
@@ -109,6 +113,8 @@ pub(crate) struct State {
     note: Option<String>,
     disk_checked: Option<Instant>,
     disk_low: bool,
+    /// Whether the ballast was given back and is to be set aside again.
+    ballast_gone: bool,
 }
 
 /// The writer cannot go on.

@@ -432,14 +432,14 @@ pub(crate) enum Journal {
         /// Folder to write to
         #[arg(long, value_name = "DIR")]
         to: PathBuf,
-        /// Copy the data keys there too, and the node key that opens them beside it as FILE.node-key
+        /// Copy the keys of the evidence there too, and the node key that opens them beside it as FILE.node-key
         #[arg(long, value_name = "FILE")]
         keys: Option<PathBuf>,
         /// Data folder [default: this node's]
         #[arg(long, value_name = "DIR")]
         data: Option<PathBuf>,
     },
-    /// Move old events into a compressed archive
+    /// Move the bytes of old events out of the database, into a file of `archive/`
     Archive {
         /// Archive events before this place in the log
         #[arg(long, value_name = "SEQ")]

@@ -12,6 +12,7 @@ use crate::folder::Folder;
 use crate::keys::KeyRing;
 use crate::leaves::{Archive, segments};
 use crate::seal::open_blob;
+use crate::writer::WORKING;
 
 /// Rows read at once.
 const PIECE: i64 = 512;
@@ -53,6 +54,10 @@ pub(super) async fn check(
     if let Some(keys) = keys {
         keys.close().await;
     }
+    if report.blobs_unchecked > 0 {
+        let missing = folder.missing_key_file();
+        report.keys_missing = missing.map(|path| path.display().to_string());
+    }
     Ok(())
 }
 
@@ -81,7 +86,7 @@ async fn check_one(
     report: &mut VerifyReport,
 ) -> Result<(), OpenError> {
     let row = sqlx::query(
-        "SELECT b.sealed, b.stream, k.key, k.destroyed_at FROM blobs b \
+        "SELECT b.sealed, b.stream, k.key, k.destroyed_at, b.copy FROM blobs b \
          LEFT JOIN stream_keys k ON k.stream = b.stream AND k.copy = b.copy WHERE b.id = ?1",
     )
     .bind(id.uuid().as_bytes().to_vec())
@@ -95,11 +100,19 @@ async fn check_one(
         report.blobs_destroyed += 1;
         return Ok(());
     }
-    let Some(keys) = keys else { return Ok(()) };
+    let Some(keys) = keys else {
+        report.blobs_unchecked += 1;
+        return Ok(());
+    };
     let key = match row.try_get::<Option<i64>, _>(2)? {
         Some(key) => keys.get(key).await?,
         None => None,
     };
+    if key.is_none() && row.try_get::<i64, _>(4)? == WORKING {
+        // Copies of the keys hold no keys of working copies.
+        report.blobs_unchecked += 1;
+        return Ok(());
+    }
     let sealed: &[u8] = row.try_get(0)?;
     let opened = key.map(|key| open_blob(&key, row.try_get(1).unwrap_or_default(), id, sealed, commitment));
     match opened {

@@ -153,6 +153,12 @@ pub struct VerifyReport {
     pub blobs: u64,
     /// Blobs that were destroyed on record.
     pub blobs_destroyed: u64,
+    /// Blobs that are there but could not be opened, because their keys are not in the folder: what they hold is not
+    /// checked.
+    pub blobs_unchecked: u64,
+    /// Which key file is missing, if that left blobs unchecked; `None` if the keys are those of a backup, which has no
+    /// keys of working copies.
+    pub keys_missing: Option<String>,
     /// Projection records compared.
     pub records: u64,
     /// Everything that is wrong; empty if nothing is.

@@ -12,6 +12,7 @@ use super::{
     Answer, BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, CHECKPOINT_DELAY, Command, Idempotent, MARKER_DELAY,
     POSITIONS_MAX, RECORDS_MAX, Stop, Writer, head, store_error,
 };
+use crate::folder::BALLAST_BYTES;
 use crate::projection::{Projections, Row, Table};
 use crate::seal::seal_blob;
 
@@ -165,7 +166,8 @@ impl Writer {
         let name = stream.to_string();
         for blob in blobs {
             let copy = copy_number(blob.copy);
-            let key = self.stream_key(stream, copy, staged).await.map_err(store_error)?;
+            let key = self.stream_key(stream, copy, staged).await;
+            let key = key.map_err(|error| self.refusal(&error))?;
             let sealed = seal_blob(&key, &name, blob.id, &blob.salt, &blob.bytes).map_err(store_error)?;
             staged.blobs.push(BlobRow { id: blob.id, stream: name.clone(), copy, sealed });
         }
@@ -249,15 +251,25 @@ impl Writer {
     /// journal, because what was staged in good order must be storable.
     async fn roll_back(&mut self, error: sqlx::Error, answers: Answers) -> Result<(), Stop> {
         self.forget();
-        let undone = sqlx::query("ROLLBACK").execute(&mut self.connection).await;
+        let undone = self.undo().await;
         if is_full(&error) && undone.is_ok() {
-            self.folder.release_ballast();
+            self.release_ballast();
             answers.fail(&JournalError::DiskFull(self.disk_floor_bytes));
             return Ok(());
         }
         answers.fail(&store_error(&error));
         let constraint = error.as_database_error().is_some_and(|error| error.is_unique_violation());
         if constraint && undone.is_ok() { Ok(()) } else { Err(self.fail("write", &error)) }
+    }
+
+    /// Ends the transaction. SQLite ends it by itself on some errors, and then says that there is none.
+    async fn undo(&mut self) -> Result<(), sqlx::Error> {
+        if sqlx::query("ROLLBACK").execute(&mut self.connection).await.is_err() {
+            // This one begins only if none is open.
+            sqlx::query("BEGIN").execute(&mut self.connection).await?;
+            sqlx::query("ROLLBACK").execute(&mut self.connection).await?;
+        }
+        Ok(())
     }
 
     fn committed(&mut self, staged: Staged, power: bool) {
@@ -298,15 +310,35 @@ impl Writer {
             let free = self.folder.free_bytes().unwrap_or(u64::MAX);
             self.state.disk_checked = Some(now);
             self.state.disk_low = free < self.disk_floor_bytes;
-            if self.state.disk_low && self.folder.release_ballast() {
+            if self.state.disk_low && self.release_ballast() {
                 tracing::warn!(free, "the disk is almost full: new actions are refused");
+            }
+            if self.state.ballast_gone && free >= self.disk_floor_bytes.saturating_add(BALLAST_BYTES) {
+                // For the next time.
+                self.state.ballast_gone = self.folder.keep_ballast().is_err();
             }
         }
         self.state.disk_low
     }
+
+    /// An error of a write as the port tells it; a full disk is given the ballast.
+    fn refusal(&mut self, error: &sqlx::Error) -> JournalError {
+        if !is_full(error) {
+            return store_error(error);
+        }
+        self.release_ballast();
+        JournalError::DiskFull(self.disk_floor_bytes)
+    }
+
+    /// Gives the set-aside disk back. True if there was some.
+    pub(super) fn release_ballast(&mut self) -> bool {
+        let released = self.folder.release_ballast();
+        self.state.ballast_gone |= released;
+        released
+    }
 }
 
-fn is_full(error: &sqlx::Error) -> bool {
+pub(super) fn is_full(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(|error| error.code()).as_deref() == Some(SQLITE_FULL)
 }
 

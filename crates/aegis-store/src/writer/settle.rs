@@ -7,14 +7,12 @@ use aegis_kernel::port::{Head, JournalError};
 use aegis_security::checkpoint::Checkpoint;
 use sqlx::Row as _;
 
-use super::batch::store_changed;
+use super::batch::{is_full, store_changed};
 use super::stage::Staged;
-use super::{State, Stop, Writer, store_error};
+use super::{State, Stop, WORKING, Writer, store_error};
 use crate::projection::{Projections, Row};
 use crate::seal::SealKey;
 use crate::{archive, leaves};
-
-const WORKING: i64 = 1;
 
 impl Writer {
     pub(super) fn announce_head(&self) {
@@ -31,18 +29,28 @@ impl Writer {
         if self.state.marker_due.is_none() {
             return Ok(());
         }
-        let marked = async {
-            self.set_synchronous(true).await?;
-            sqlx::query("UPDATE journal_head SET marker = marker + 1 WHERE one = 1")
-                .execute(&mut self.connection)
-                .await
-        };
-        if let Err(error) = marked.await {
-            return Err(self.fail("sync", &error));
+        let mut marked = self.mark().await;
+        if self.may_try_again(&marked) {
+            marked = self.mark().await;
         }
+        marked.map_err(|error| self.fail("sync", &error))?;
         self.state.marker_due = None;
         self.announce_head();
         Ok(())
+    }
+
+    async fn mark(&mut self) -> Result<(), sqlx::Error> {
+        self.set_synchronous(true).await?;
+        sqlx::query("UPDATE journal_head SET marker = marker + 1 WHERE one = 1")
+            .execute(&mut self.connection)
+            .await
+            .map(|_| ())
+    }
+
+    /// Whether a write failed because the disk is full, and the ballast made room. Pages that found no room were not
+    /// synced, so nothing that was acknowledged is in doubt.
+    fn may_try_again(&mut self, written: &Result<(), sqlx::Error>) -> bool {
+        written.as_ref().is_err_and(is_full) && self.release_ballast()
     }
 
     /// Syncs, then signs the head if it is not, with the inner nodes below it.
@@ -56,9 +64,12 @@ impl Writer {
         }
         let checkpoint = Checkpoint { origin: self.origin.clone(), size, root: self.frontier.root() };
         let note = checkpoint.sign(&self.signer).map_err(|error| self.fail("sign its head", &error))?;
-        if let Err(error) = self.write_checkpoint(size, &note).await {
-            return Err(self.fail("write its head", &error));
+        let mut written = self.write_checkpoint(size, &note).await;
+        if self.may_try_again(&written) {
+            let _ = sqlx::query("ROLLBACK").execute(&mut self.connection).await;
+            written = self.write_checkpoint(size, &note).await;
         }
+        written.map_err(|error| self.fail("write its head", &error))?;
         self.tiles.written();
         let file = self.file.handle();
         let line = note.clone();

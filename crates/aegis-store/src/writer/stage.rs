@@ -7,6 +7,8 @@ use aegis_kernel::port::{Append, Appended, BlobCopy, Ids, JournalError};
 use aegis_security::canonical;
 use aegis_security::merkle::{Frontier, leaf_hash};
 
+use super::{EVIDENCE, WORKING};
+
 /// One row of `events`.
 pub(super) struct EventRow {
     pub(super) event: Event,
@@ -35,8 +37,8 @@ pub(super) struct Staged {
 
 pub(super) const fn copy_number(copy: BlobCopy) -> i64 {
     match copy {
-        BlobCopy::Evidence => 0,
-        BlobCopy::Working => 1,
+        BlobCopy::Evidence => EVIDENCE,
+        BlobCopy::Working => WORKING,
     }
 }
 

@@ -4,8 +4,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use aegis_core::{Body, Durability, StreamId};
-use aegis_kernel::port::{BlobCopy, EventQuery, Journal, JournalError};
-use aegis_store::{OpenError, Reading, Store, VerifyOptions, verify, verify_export};
+use aegis_kernel::port::{EventQuery, Journal};
+use aegis_store::{OpenError, Store, verify_export};
 use aegis_testkit::conformance::journal::fixture::Fixture;
 use sqlx::{Connection, Row};
 
@@ -185,89 +185,5 @@ async fn proofs_and_exports_are_checked_with_the_public_key_alone() {
             assert!(verify_export(&mut lines.join("\n").as_bytes(), &key).is_err());
         }
     }
-    store.close().await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backup_with_its_keys_opens_the_blobs() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path()).await;
-    let fixture = Fixture::new(40);
-    let execution = fixture.execution();
-    let stream = StreamId::Execution(execution);
-    let (blob, reference) = fixture.blob("evidence", BlobCopy::Evidence);
-    let ended = Body::IterationAnswered { iteration: 1, answer: reference };
-    let mut append = fixture.append(stream, None, vec![ended]);
-    append.blobs = vec![blob];
-    store.append(append).await.unwrap();
-    let backup = tempfile::tempdir().unwrap();
-    store.backup(backup.path()).await.unwrap();
-    assert!(store.backup(backup.path()).await.is_err());
-    assert!(!backup.path().join("keys.db").exists() && !backup.path().join("keys/node.key").exists());
-    store.backup_keys(&backup.path().join("keys.db"), &backup.path().join("keys/node.key")).await.unwrap();
-    let key = *store.public_key();
-    store.close().await.unwrap();
-    let report = verify(&VerifyOptions {
-        folder: backup.path().to_owned(),
-        public_key: Some(key),
-        blobs: true,
-        deep: true,
-        ..VerifyOptions::default()
-    })
-    .await
-    .unwrap();
-    assert!(report.is_sound(), "{:?}", report.damage);
-    assert_eq!(report.blobs, 1);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_folder_in_use_is_exported_and_copied_from_beside() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path()).await;
-    fill(&store, 1).await;
-    store.checkpoint().await.unwrap();
-    let size = store.head().await.unwrap().size;
-    let reading = Reading::open(folder.path()).await.unwrap();
-    assert_eq!(reading.public_key(), store.public_key());
-    let mut exported = Vec::new();
-    assert_eq!(reading.export(0..u64::MAX, &mut exported).await.unwrap().next, size);
-    assert_eq!(verify_export(&mut exported.as_slice(), store.public_key()).unwrap().next, size);
-    let backup = tempfile::tempdir().unwrap();
-    reading.backup(backup.path()).await.unwrap();
-    reading.backup_keys(&backup.path().join("keys.db"), &backup.path().join("keys/node.key")).await.unwrap();
-    reading.close().await;
-    assert!(std::fs::metadata(backup.path().join("keys.db")).unwrap().len() > 0);
-    append_one(&store, 2).await;
-    let report = verify(&VerifyOptions {
-        folder: backup.path().to_owned(),
-        public_key: Some(*store.public_key()),
-        blobs: false,
-        deep: true,
-        ..VerifyOptions::default()
-    })
-    .await
-    .unwrap();
-    assert!(report.is_sound() && report.events == size, "{:?}", report.damage);
-    // Who still holds a closed store is told so.
-    let shared = std::sync::Arc::new(store);
-    let holder = std::sync::Arc::clone(&shared);
-    shared.close().await.unwrap();
-    assert!(matches!(holder.checkpoint().await, Err(JournalError::Store(_))));
-    assert!(Reading::open(&folder.path().join("nowhere")).await.is_err());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_refuses_new_actions_only() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut options = options(folder.path(), 50);
-    options.disk_floor_bytes = u64::MAX;
-    let store = Store::open(options).await.unwrap();
-    let fixture = Fixture::new(50);
-    let stream = StreamId::Execution(fixture.execution());
-    let intent = fixture.append(stream, None, vec![fixture.intended()]);
-    assert_eq!(store.append(intent).await, Err(JournalError::DiskFull(u64::MAX)));
-    let outcome = fixture.append(stream, Some(0), vec![fixture.answered(1)]);
-    assert_eq!(store.append(outcome).await.unwrap().stream_seq, 1);
-    assert!(!folder.path().join("ballast").exists(), "the ballast is released");
     store.close().await.unwrap();
 }

@@ -2,7 +2,9 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a step that fails is a test that fails")]
 
 mod conformance;
+mod copies;
 mod crash;
 mod folder;
+mod full_disk;
 mod lifecycle;
 mod tamper;

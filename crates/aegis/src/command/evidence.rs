@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use aegis_api::{AuditEvent, Span, Trace, TraceSummary};
 use aegis_core::{Diagnosis, ErrorCode};
+use aegis_server::offline::VerifyReport;
 use serde_json::json;
 
 use crate::args::{Audit, Filter, Format, Global, Journal, Verified};
@@ -77,20 +78,29 @@ async fn backup(
         (keys, PathBuf::from(node))
     });
     let files = keys.as_ref().map(|(keys, node)| (keys.as_path(), node.as_path()));
-    aegis_server::offline::backup(&folder(global, data)?, to, files).await?;
+    let folder = folder(global, data)?;
+    aegis_server::offline::backup(&folder, to, files).await?;
+    let signing = folder.join("keys/log.key");
     let value = json!({
         "journal": to,
         "keys": files.map(|(keys, _)| keys),
         "node_key": files.map(|(_, node)| node),
+        "not_copied": [signing],
     });
-    output::show(global.output, &value, |_| match files {
-        None => format!("Copied the journal to {}; its keys are not in the copy", to.display()),
-        Some((keys, node)) => format!(
-            "Copied the journal to {}, its keys to {} and the node key to {}: keep the three apart",
-            to.display(),
-            keys.display(),
-            node.display()
-        ),
+    output::show(global.output, &value, |_| {
+        let copied = match files {
+            None => format!("Copied the journal to {}; its keys are not in the copy", to.display()),
+            Some((keys, node)) => format!(
+                "Copied the journal to {}, the keys of its evidence to {} and the node key to {}: keep the three apart",
+                to.display(),
+                keys.display(),
+                node.display()
+            ),
+        };
+        format!(
+            "{copied}\nNot copied: the log's signing key, {}; without it no daemon goes on with this log",
+            signing.display()
+        )
     })
 }
 
@@ -111,6 +121,17 @@ fn verify_export(global: &Global, file: &Path, what: &Verified) -> Result<(), Fa
     })
 }
 
+/// Says what could not be checked, so that nobody takes it for whole.
+fn unchecked(report: &VerifyReport) -> Option<String> {
+    let count = report.blobs_unchecked;
+    let why = match &report.keys_missing {
+        _ if count == 0 => return None,
+        Some(file) => format!("`{file}` is not there"),
+        None => "these keys are a backup's, which has none of working copies".to_owned(),
+    };
+    Some(format!("NOT CHECKED: {count} blobs: {why}"))
+}
+
 /// Checks the record. A damaged record is exit 4: what is stored contradicts what was signed.
 async fn verify(global: &Global, what: Verified) -> Result<(), Failure> {
     let key = what.public_key.as_deref().map(aegis_server::offline::public_key).transpose()?;
@@ -122,9 +143,11 @@ async fn verify(global: &Global, what: Verified) -> Result<(), Failure> {
         let words: Vec<String> = report.damage.iter().map(ToString::to_string).collect();
         map.insert("sound".to_owned(), json!(report.is_sound()));
         map.insert("findings".to_owned(), json!(words));
+        map.insert("unchecked".to_owned(), json!(unchecked(&report)));
     }
     output::show(global.output, &value, |_| {
         let mut lines: Vec<String> = report.damage.iter().map(|damage| sentence(damage)).collect();
+        lines.extend(unchecked(&report));
         lines.push(format!(
             "{}: {} events, {} signed heads, {} blobs ({} destroyed on record), {} projection records",
             if report.is_sound() { "The record is whole" } else { "The record is damaged" },

@@ -1,5 +1,6 @@
 //! What is done to the record after real runs is named, and what was exported can be checked without us.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -232,6 +233,58 @@ async fn a_cut_tail_is_named_by_the_file_or_by_a_copy_of_it_and_a_restore_must_b
     assert_eq!(node.stop_daemon(), Some(0));
     node.start_daemon();
     node.run(&["audit", "verify"]).ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_goes_on_where_its_keys_are_brought_and_it_is_accepted() {
+    let mut node = stopped().await;
+    node.start_daemon();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (backup, keys) = (path("backup"), path("keys"));
+    let copied = node.run(&["journal", "backup", "--to", &backup, "--keys", &keys]).ok();
+    assert!(copied.stdout.contains("keep the three apart"), "{}", copied.stdout);
+    assert!(copied.stdout.contains("keys/log.key"), "what is not copied is named: {}", copied.stdout);
+    for (name, mode) in
+        [("backup", 0o700), ("backup/journal.db", 0o600), ("keys", 0o600), ("keys.node-key", 0o600)]
+    {
+        let found = std::fs::metadata(path(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(found, mode, "`{name}` has mode {found:o}");
+    }
+    work(&node);
+    assert_eq!(node.stop_daemon(), Some(0));
+
+    // Without its keys the copy says what was not checked.
+    let public = node.home().join("keys/log.key");
+    std::fs::create_dir_all(path("backup/keys")).unwrap();
+    std::fs::copy(&public, path("backup/keys/log.key")).unwrap();
+    let said = node.run(&["journal", "verify", "--data", &backup]).ok().stdout;
+    assert!(said.contains("NOT CHECKED: ") && said.contains("keys.db"), "{said}");
+    let said = node.run(&["audit", "verify", "--data", &backup, "--output", "json"]).ok().json();
+    assert!(said["blobs_unchecked"].as_u64().unwrap() > 5 && said["blobs"] == 0, "{said}");
+    assert!(said["unchecked"].as_str().unwrap().contains("keys.db"), "{said}");
+    std::fs::copy(&keys, path("backup/keys.db")).unwrap();
+    std::fs::copy(path("keys.node-key"), path("backup/keys/node.key")).unwrap();
+    let said = node.run(&["audit", "verify", "--data", &backup, "--output", "json"]).ok().json();
+    assert!(said["blobs_unchecked"] == 0 && said["blobs"].as_u64().unwrap() > 5, "{said}");
+    assert!(said["unchecked"].is_null(), "{said}");
+
+    // The data folder of another machine: nothing runs in it before somebody says that it may.
+    for name in ["journal.db", "journal.db-wal", "journal.db-shm", "keys.db", "keys.db-wal", "keys.db-shm"] {
+        let _ = std::fs::remove_file(node.home().join(name));
+    }
+    for name in ["archive", "keys"] {
+        std::fs::remove_dir_all(node.home().join(name)).unwrap();
+    }
+    copy(Path::new(&backup), node.home());
+    let refused = node.run(&["daemon", "start"]).expect_code(DAMAGED);
+    assert!(refused.stderr.contains("--accept-restored"), "{}", refused.stderr);
+    accept_restored(&mut node);
+    let listed = node.run(&["task", "list", "--output", "json"]).ok().json();
+    assert_eq!(listed["items"].as_array().unwrap().len(), 1, "what came after the backup is not in it");
+    work(&node);
+    let verified = node.run(&["audit", "verify"]).ok().stdout;
+    assert!(verified.contains("whole") && !verified.contains("NOT CHECKED"), "{verified}");
 }
 
 /// Accepts the restored journal in a daemon of its own, then goes on in the node's.
