@@ -205,6 +205,26 @@ async fn a_stream_tells_an_execution_to_its_end_while_it_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lone_event_is_told_at_once() {
+    let node = Node::start().await;
+    let execution = node.running().await;
+    let mut stream = node.client().execution_events(&execution.to_string(), true);
+    let mut quickest = std::time::Duration::MAX;
+    for _ in 0..2 {
+        stream.next().await.unwrap().unwrap();
+    }
+    for iteration in 2..30 {
+        // Longer than events are gathered.
+        tokio::time::sleep(std::time::Duration::from_millis(30)).await;
+        node.write(execution, vec![Body::IterationStarted { iteration }], Vec::new()).await;
+        let written = tokio::time::Instant::now();
+        stream.next().await.unwrap().unwrap();
+        quickest = quickest.min(written.elapsed());
+    }
+    assert!(quickest < std::time::Duration::from_millis(8), "the quickest of 28 took {quickest:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_goes_on_behind_the_last_id() {
     let node = Node::start().await;
     let execution = node.running().await;

@@ -33,7 +33,7 @@ const BATCH: usize = 256;
 const CHUNKS_WAITING_MAX: usize = 32;
 /// A comment is sent after this long without an event, so that both sides notice a dead connection.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-/// Pause after a wake-up, so that many commits are one read.
+/// Shortest time between two reads for new events: many commits at once are one read, a lone one does not wait.
 const GATHER: Duration = Duration::from_millis(10);
 /// Executions whose events begin an agent's stream.
 const AGENT_EXECUTIONS_TOLD: usize = 20;
@@ -67,6 +67,8 @@ struct Feed {
     last: Option<u64>,
     /// When something was last sent.
     spoke: Instant,
+    /// When the journal may be read again.
+    gathered: Instant,
 }
 
 /// Why a stream ends.
@@ -132,6 +134,7 @@ where
         verbose: asked.verbose,
         last,
         spoke: Instant::now(),
+        gathered: Instant::now(),
     };
     let telling = tell(feed);
     let stop = app.stop.clone();
@@ -279,7 +282,8 @@ impl Feed {
                     self.send(Bytes::from_static(b":\n\n")).await?;
                 }
                 changed = self.committed.changed() => {
-                    tokio::time::sleep(GATHER).await;
+                    tokio::time::sleep_until(self.gathered).await;
+                    self.gathered = Instant::now() + GATHER;
                     return Ok(changed.is_ok());
                 }
             }
