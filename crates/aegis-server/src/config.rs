@@ -116,25 +116,52 @@ pub fn load_config(path: Option<&Path>) -> Result<LoadedConfig, CallError> {
     Ok(LoadedConfig { node: Arc::new(parsed.document), source: Some(path.to_owned()), digest: Some(digest) })
 }
 
-/// Masks values whose name says that they are secret, unless they only say where the secret lies; literals, whatever
-/// their name; and URLs with a credential before the host.
+/// Masks values whose name says that they are secret, unless they only say where the secret lies; literals that are no
+/// address; and in addresses the credentials.
 fn mask(value: &mut Value, name: Option<&str>) {
     match value {
         Value::Object(map) => map.iter_mut().for_each(|(name, inner)| mask(inner, Some(name))),
         Value::Array(items) => items.iter_mut().for_each(|inner| mask(inner, name)),
         Value::String(text) => {
             let refers = text.starts_with("env:") || text.starts_with("secret:");
-            let credential_in_url = text.split_once("://").is_some_and(|(_, rest)| {
-                rest.split(['/', '?']).next().is_some_and(|authority| authority.contains('@'))
-            });
-            if text.starts_with("literal:")
-                || (!refers && (name.is_some_and(names_a_secret) || credential_in_url))
-            {
+            if refers {
+                return;
+            }
+            // Where something lies is no secret; what stands in its address to be let in is.
+            let address = text.strip_prefix("literal:").unwrap_or(text);
+            let plain = without_credentials(address);
+            if name.is_some_and(names_a_secret) || (text.starts_with("literal:") && plain.is_none()) {
                 MASK.clone_into(text);
+            } else if let Some(plain) = plain.filter(|plain| plain != address) {
+                *text = plain;
             }
         }
         _ => {}
     }
+}
+
+/// An address with the credential before its host and the secret values of its query masked; `None` for other text.
+fn without_credentials(text: &str) -> Option<String> {
+    let (scheme, rest) = text.split_once("://")?;
+    let is_scheme = |letter: char| letter.is_ascii_alphanumeric() || "+-.".contains(letter);
+    if scheme.is_empty() || !scheme.chars().all(is_scheme) {
+        return None;
+    }
+    let (place, query) = rest.split_once('?').map_or((rest, None), |(place, query)| (place, Some(query)));
+    let (authority, path) = place.split_at(place.find('/').unwrap_or(place.len()));
+    let mut plain = match authority.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}://{MASK}@{host}{path}"),
+        None => format!("{scheme}://{place}"),
+    };
+    if let Some(query) = query {
+        let masked = query.split('&').map(|pair| match pair.split_once('=') {
+            Some((name, _)) if names_a_secret(name) => format!("{name}={MASK}"),
+            _ => pair.to_owned(),
+        });
+        plain.push('?');
+        plain.push_str(&masked.collect::<Vec<_>>().join("&"));
+    }
+    Some(plain)
 }
 
 fn names_a_secret(name: &str) -> bool {
@@ -150,12 +177,14 @@ mod tests {
     #[test]
     fn secrets_are_masked_and_references_are_not() {
         let mut value = json!({"api_key": "literal:sk-1", "endpoint": "https://x/y", "process": {"auth_token": "t"},
-            "model": "literal:x", "keys": [{"api_key": "env:KEY"}], "url": "postgres://me:pw@host/db", "key_file": "a"});
+            "model": "literal:x", "keys": [{"api_key": "env:KEY"}], "url": "postgres://me:p@w@host/db", "key_file": "a",
+            "base": "literal:http://10.0.0.1:8000/v1", "hook": "https://h/x?a=1&access_token=t"});
         mask(&mut value, None);
         assert_eq!(
             value,
             json!({"api_key": MASK, "endpoint": "https://x/y", "process": {"auth_token": MASK},
-                "model": MASK, "keys": [{"api_key": "env:KEY"}], "url": MASK, "key_file": "a"})
+                "model": MASK, "keys": [{"api_key": "env:KEY"}], "url": "postgres://[masked]@host/db", "key_file": "a",
+                "base": "literal:http://10.0.0.1:8000/v1", "hook": "https://h/x?a=1&access_token=[masked]"})
         );
     }
 
