@@ -20,6 +20,12 @@ pub const TOOL_RESULT_BYTES_MAX: usize = 256 << 10;
 pub const COMMAND_OUTPUT_BYTES_MAX: usize = 64 << 10;
 /// Deepest nesting of JSON that is read from outside.
 pub const JSON_DEPTH_MAX: usize = 64;
+/// Largest conversation of one iteration, in bytes: prompt, answers with the calls they make, and results. More than
+/// any model takes; every request of the iteration holds all of it.
+pub const CONVERSATION_BYTES_MAX: u64 = 16 << 20;
+/// Most starts of a daemon that find an execution where the start before found it. One more ends the execution: it
+/// may be what ends the daemon.
+pub const RESUMES_WITHOUT_PROGRESS_MAX: u32 = 20;
 /// Largest rendered prompt, in bytes.
 pub const PROMPT_BYTES_MAX: usize = 4 << 20;
 /// Executions that run at the same time on one node; more wait as `pending`.

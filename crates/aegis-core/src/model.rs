@@ -1,5 +1,7 @@
 //! What is asked of a model and what it answers, in no vendor's dialect.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -55,12 +57,12 @@ pub enum ResponseFormat {
 }
 
 /// One call of a model.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ModelRequest {
     /// The alias the manifest names.
     pub alias: String,
-    /// The conversation so far, oldest first.
-    pub messages: Vec<Message>,
+    /// The conversation so far, oldest first. Shared: the next request holds the same messages and some more.
+    pub messages: Vec<Arc<Message>>,
     /// Tools offered, by their AEGIS names (`fs.read`).
     pub tools: Vec<ToolSchema>,
     /// The form the answer must have, if any.

@@ -2,6 +2,7 @@
 
 mod blueprint;
 mod driver;
+mod file_recorder;
 mod generation;
 mod inner_loop;
 mod prompt;
@@ -13,4 +14,5 @@ pub(crate) use blueprint::{Blueprint, loop_plan};
 pub(crate) use driver::{Driver, Halt, Services};
 pub(crate) use generation::{base_environment, words};
 pub(crate) use inner_loop::model_failed;
+pub(crate) use recovery::recover;
 pub(crate) use signals::{Signals, StopReason, Stopper};

@@ -11,6 +11,8 @@ mod monitor;
 pub mod port;
 mod record;
 mod schedule;
+#[cfg(test)]
+mod test_journal;
 mod tools;
 mod validation;
 

@@ -5,6 +5,7 @@
 
 mod action;
 mod authority;
+mod bounds;
 mod limiter;
 #[cfg(test)]
 mod speed;

@@ -263,6 +263,8 @@ impl Ledger {
             | Body::IterationAnswered { .. }
             | Body::IterationCompleted { .. }
             | Body::IterationFailed { .. }
+            | Body::ValidatorStarted { .. }
+            | Body::ValidatorUnknown { .. }
             | Body::ValidatorCompleted { .. }
             | Body::GenerationStarted { .. }
             | Body::GenerationEnded { .. }

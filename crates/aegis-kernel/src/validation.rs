@@ -83,14 +83,32 @@ impl Driver {
                 None => Ok(self.bootstrap_exit(rule)),
             },
             Validator::JsonSchema(rule) => {
-                let schema = Schema::compile(&serde_json::Value::Object(rule.schema.clone()))
-                    .map_err(|error| Halt::Execution(FailureReason::ValidatorFailed, error))?;
-                Ok(schema.grade_text(&candidate.text))
+                let schema = serde_json::Value::Object(rule.schema.clone());
+                let grade = move || Schema::compile(&schema).map(|schema| schema.grade_text(&candidate.text));
+                self.compute(grade).await
             }
-            Validator::Regex(rule) => match_regex(&rule.pattern, &candidate.text),
+            Validator::Regex(rule) => {
+                let pattern = rule.pattern.clone();
+                self.compute(move || match_regex(&pattern, &candidate.text)).await
+            }
             Validator::Script(rule) => self.run_script(index, rule, &candidate).await,
             Validator::Semantic(rule) => self.judge_alone(index, rule, &candidate).await,
             Validator::MultiJudge(rule) => self.judge_together(index, rule, &candidate).await,
+        }
+    }
+
+    /// Judges on a thread of its own: a candidate may have megabytes, and other runs go on meanwhile. Patterns and schemas
+    /// take linear time; what is given up is let end unheeded.
+    async fn compute(
+        &self,
+        judge: impl FnOnce() -> Result<Finding, String> + Send + 'static,
+    ) -> Result<Finding, Halt> {
+        let failed = |detail: String| Halt::Execution(FailureReason::ValidatorFailed, detail);
+        tokio::select! {
+            found = tokio::task::spawn_blocking(judge) => {
+                found.map_err(|error| failed(error.to_string()))?.map_err(failed)
+            }
+            reason = self.stopper.interrupted() => Err(Halt::Stopped(reason)),
         }
     }
 
@@ -110,13 +128,11 @@ impl Driver {
     }
 }
 
-fn match_regex(pattern: &str, text: &str) -> Result<Finding, Halt> {
+fn match_regex(pattern: &str, text: &str) -> Result<Finding, String> {
     /// Largest compiled pattern, in bytes.
     const SIZE_MAX: usize = 1 << 20;
-    let regex = regex::RegexBuilder::new(pattern)
-        .size_limit(SIZE_MAX)
-        .build()
-        .map_err(|error| Halt::Execution(FailureReason::ValidatorFailed, error.to_string()))?;
+    let regex =
+        regex::RegexBuilder::new(pattern).size_limit(SIZE_MAX).build().map_err(|error| error.to_string())?;
     let found = regex.is_match(text);
     let verb = if found { "matches" } else { "does not match" };
     Ok(Finding::binary(found, format!("the text {verb} `{pattern}`")))

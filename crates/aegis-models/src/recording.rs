@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use aegis_core::{FinishReason, ModelAnswer, ModelRequest, ToolCall};
+use aegis_core::{FinishReason, Message, ModelAnswer, ModelRequest, ToolCall};
 use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -75,7 +75,7 @@ pub struct RecordedAnswer {
 fn identity(request: &ModelRequest) -> Value {
     json!({
         "alias": request.alias,
-        "messages": request.messages,
+        "messages": request.messages.iter().map(AsRef::as_ref).collect::<Vec<&Message>>(),
         "tools": request.tools,
         "response_format": request.response_format,
     })

@@ -1,5 +1,7 @@
 //! Tools for models that cannot call them: the answer itself is constrained to be a call or an answer.
 
+use std::sync::Arc;
+
 use aegis_core::{FinishReason, Message, ModelRequest, ResponseFormat, Role, ToolSchema};
 use serde_json::{Value, json};
 
@@ -13,14 +15,14 @@ pub(crate) fn constrain(request: &ModelRequest) -> ModelRequest {
     };
     let mut choices: Vec<Value> = request.tools.iter().map(call_schema).collect();
     choices.push(object(json!({"answer": answer}), &["answer"]));
-    let mut messages: Vec<Message> = request.messages.iter().map(retell).collect();
+    let mut messages: Vec<Message> = request.messages.iter().map(|message| retell(message)).collect();
     let instructions = instructions(&request.tools);
     match messages.first_mut().filter(|first| first.role == Role::System) {
         Some(system) => system.content = format!("{}\n\n{instructions}", system.content),
         None => messages.insert(0, Message::text(Role::System, instructions)),
     }
     ModelRequest {
-        messages,
+        messages: messages.into_iter().map(Arc::new).collect(),
         tools: Vec::new(),
         response_format: Some(ResponseFormat::JsonSchema {
             name: "next_step".to_owned(),
@@ -147,11 +149,13 @@ mod tests {
         }];
         let request = ModelRequest {
             alias: "a".to_owned(),
-            messages: vec![
+            messages: [
                 Message::text(Role::System, "Be brief."),
                 call,
                 Message::text(Role::Tool, "text of a"),
-            ],
+            ]
+            .map(Arc::new)
+            .into(),
             tools: vec![tool()],
             response_format: None,
             temperature_milli: None,

@@ -7,7 +7,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use aegis_core::{Body, Diagnosis};
-use aegis_kernel::Caller;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -27,8 +26,6 @@ use crate::{VERSION, listen, models, platform, routes};
 const STOP_GRACE: Duration = Duration::from_secs(20);
 /// How often volumes whose time has come are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
-/// Volumes removed in one sweep.
-const SWEEP_MAX: usize = 100;
 
 /// How a daemon is started.
 #[derive(Debug, Clone)]
@@ -188,18 +185,8 @@ async fn sweep_volumes(app: Arc<App>, stop: CancellationToken) {
         if !app.is_ready() {
             continue;
         }
-        let expired = match app.journal().expired_volumes(app.clock.now(), SWEEP_MAX).await {
-            Ok(expired) => expired,
-            Err(error) => {
-                tracing::warn!(%error, "expired volumes cannot be listed");
-                continue;
-            }
-        };
-        for volume in expired {
-            let caller = Caller { tenant: volume.tenant.clone(), actor: aegis_core::Actor::daemon() };
-            if let Err(error) = app.kernel.remove_volume(&caller, volume.id).await {
-                tracing::warn!(volume = %volume.id, %error, "an expired volume stays");
-            }
+        if let Err(error) = app.kernel.sweep_volumes().await {
+            tracing::warn!(%error, "expired volumes cannot be listed");
         }
     }
 }

@@ -83,6 +83,9 @@ bodies! {
     ExecutionResumed = "execution.resumed" {
         /// How often that has happened.
         crashes: u32,
+        /// Whether it is the same daemon, which waited until its record could be written again.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        same_daemon: bool,
     }
     /// A sandbox was started for an iteration.
     GenerationStarted = "generation.started" {
@@ -187,6 +190,20 @@ bodies! {
         iteration: u32,
         /// The answer's text.
         answer: BlobRef,
+    }
+    /// A validator's command is about to run, in a sandbox of its own that may change nothing outside it.
+    ValidatorStarted = "validation.started" {
+        /// The iteration.
+        iteration: u32,
+        /// The validator's place, from 0.
+        index: u32,
+    }
+    /// A validator's start without a verdict was found after a crash. Its sandbox is dead; it is run again.
+    ValidatorUnknown = "validation.unknown" {
+        /// The iteration.
+        iteration: u32,
+        /// The validator's place, from 0.
+        index: u32,
     }
     /// One validator gave its verdict.
     ValidatorCompleted = "validation.completed" {

@@ -1,12 +1,15 @@
 //! What follows: the driver's next step, and the events an input leads to.
 
 use super::{FailureReason, Next, Phase, State};
-use crate::limits::TURNS_PER_ITERATION_MAX;
+use crate::limits::{CONVERSATION_BYTES_MAX, RESUMES_WITHOUT_PROGRESS_MAX, TURNS_PER_ITERATION_MAX};
 use crate::{BlobRef, Body, ExitStatus, Intent, Score};
 
 /// What the driver does now. Pure: the same state always gives the same answer.
 #[must_use]
 pub fn next(state: &State) -> Next {
+    if state.idle_resumes > RESUMES_WITHOUT_PROGRESS_MAX && !state.phase.is_final() {
+        return Next::ResumesExhausted;
+    }
     match state.phase {
         Phase::Pending => Next::Start,
         Phase::Between => Next::BeginIteration(state.iteration + 1),
@@ -41,6 +44,7 @@ fn next_in_loop(state: &State) -> Next {
     match (0..last.calls).find(|index| !last.results.contains_key(index)) {
         Some(index) => Next::CallTool((asked - 1, index)),
         None if asked >= TURNS_PER_ITERATION_MAX => Next::TurnsExhausted,
+        None if state.current.conversation_bytes() > CONVERSATION_BYTES_MAX => Next::ConversationTooLong,
         None => Next::AskModel(asked),
     }
 }
@@ -201,6 +205,15 @@ fn admissible(state: &State, body: &Body) -> Result<(), Refused> {
             wrong("it has no open intent")
         }
         Body::IterationAnswered { .. } if next(state) != Next::Answer => wrong("the model has not answered"),
+        Body::ValidatorStarted { .. } if state.cancel.is_some() => wrong("a cancel was requested"),
+        Body::ValidatorStarted { index, .. }
+            if next(state) != Next::Validate(*index) || state.judging.is_some() =>
+        {
+            wrong("it is not the next validator, or it runs already")
+        }
+        Body::ValidatorUnknown { index, .. } if state.judging != Some(*index) => {
+            wrong("its command was not started")
+        }
         Body::ValidatorCompleted { index, .. } if next(state) != Next::Validate(*index) => {
             wrong("it is not the next validator")
         }

@@ -13,8 +13,27 @@ pub fn evolve(mut state: State, event: &Event) -> State {
 /// Folds `event` in place: what [`evolve`] does, without moving a long conversation about.
 pub fn apply(state: &mut State, event: &Event) {
     state.position = event.stream_seq;
+    if is_progress(&event.body) {
+        state.idle_resumes = 0;
+    }
     apply_loop(state, event);
     apply_action(state, event);
+}
+
+/// Whether the next daemon finds the execution further than the last one did.
+const fn is_progress(body: &Body) -> bool {
+    matches!(
+        body,
+        Body::IterationStarted { .. }
+            | Body::IterationPrompted { .. }
+            | Body::IterationAnswered { .. }
+            | Body::IterationCompleted { .. }
+            | Body::IterationFailed { .. }
+            | Body::ActionCompleted { .. }
+            | Body::ActionDenied { .. }
+            | Body::ValidatorCompleted { .. }
+            | Body::RefinementApplied { .. }
+    )
 }
 
 fn apply_loop(state: &mut State, event: &Event) {
@@ -23,8 +42,9 @@ fn apply_loop(state: &mut State, event: &Event) {
             state.phase = Phase::Between;
             state.started_at = Some(event.at);
         }
-        Body::ExecutionResumed { crashes } => {
+        Body::ExecutionResumed { crashes, same_daemon } => {
             state.crashes = *crashes;
+            state.idle_resumes += u32::from(!*same_daemon);
             if state.phase == Phase::Generating && !state.current.turns.is_empty() {
                 state.current.notices.push(u32::try_from(state.current.turns.len()).unwrap_or(u32::MAX));
             }
@@ -50,13 +70,17 @@ fn apply_loop(state: &mut State, event: &Event) {
             state.current = Iteration::default();
             state.unknown_model_calls = 0;
             state.judgements.clear();
+            state.judging = None;
         }
         Body::IterationPrompted { prompt, .. } => state.current.prompt = Some(*prompt),
         Body::IterationAnswered { answer, .. } => {
             state.current.answer = Some(*answer);
             state.phase = Phase::Answered;
         }
+        Body::ValidatorStarted { index, .. } => state.judging = Some(*index),
+        Body::ValidatorUnknown { .. } => state.judging = None,
         Body::ValidatorCompleted { verdict, reasoning, .. } => {
+            state.judging = None;
             state.current.verdicts.push((verdict.clone(), *reasoning));
             state.judgements.clear();
         }

@@ -37,6 +37,10 @@ pub enum FailureReason {
     OutOfMemory,
     /// The inner loop took more turns than allowed.
     TurnsExhausted,
+    /// The conversation of the inner loop grew larger than allowed.
+    ConversationTooLong,
+    /// Daemon after daemon ended while the execution ran, and it came no further.
+    ResumesExhausted,
     /// The prompt template could not be rendered.
     TemplateFailed,
     /// What came up the control socket was not the protocol's.
@@ -62,6 +66,7 @@ impl FailureReason {
                 | Self::BootstrapFailed
                 | Self::OutOfMemory
                 | Self::TurnsExhausted
+                | Self::ConversationTooLong
                 | Self::ProtocolViolation
         )
     }
@@ -77,6 +82,8 @@ impl FailureReason {
             Self::SandboxFailed => "the sandbox could not be started",
             Self::OutOfMemory => "the agent used more memory than `security.resources.memory`",
             Self::TurnsExhausted => "the model went on calling tools past the limit of turns",
+            Self::ConversationTooLong => "the conversation grew larger than one request may be",
+            Self::ResumesExhausted => "the daemon ended again and again while the execution ran",
             Self::TemplateFailed => "the prompt template could not be rendered",
             Self::ProtocolViolation => "the bootstrap broke the dispatch protocol",
             Self::VolumeFailed => "a volume could not be made ready",

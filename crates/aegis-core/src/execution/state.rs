@@ -88,6 +88,17 @@ pub struct Iteration {
     pub failure: Option<(FailureReason, BlobRef)>,
 }
 
+impl Iteration {
+    /// Bytes of the conversation as the next request carries it: the prompt, the answers with the calls they make, and
+    /// the results.
+    #[must_use]
+    pub fn conversation_bytes(&self) -> u64 {
+        let results = |turn: &Turn| turn.results.values().map(|result| result.text.bytes).sum::<u64>();
+        let turns: u64 = self.turns.iter().map(|turn| turn.answer.bytes + results(turn)).sum();
+        self.prompt.map_or(0, |prompt| prompt.bytes) + turns
+    }
+}
+
 /// An intent without an outcome yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenAction {
@@ -124,12 +135,16 @@ pub struct State {
     pub unknown_model_calls: u32,
     /// Judges' answers of the current validator, by judge.
     pub judgements: BTreeMap<(u32, u32), BlobRef>,
+    /// The validator whose command was started and has given no verdict.
+    pub judging: Option<u32>,
     /// What the next prompt is told about the last attempt.
     pub previous_error: Option<BlobRef>,
     /// Whether, and how, somebody asked for the run to stop: `Some(forced)`.
     pub cancel: Option<bool>,
     /// How often a daemon found it unfinished.
     pub crashes: u32,
+    /// How often in a row a daemon found it where the one before did.
+    pub idle_resumes: u32,
     /// Tokens and cost so far.
     pub usage: Usage,
     /// `stream_seq` of the last event folded in.
@@ -154,9 +169,11 @@ impl State {
             open: BTreeMap::new(),
             unknown_model_calls: 0,
             judgements: BTreeMap::new(),
+            judging: None,
             previous_error: None,
             cancel: None,
             crashes: 0,
+            idle_resumes: 0,
             usage: Usage::default(),
             position: created.stream_seq,
         })
@@ -188,6 +205,10 @@ pub enum Next {
     Conclude,
     /// The model wants more turns than allowed.
     TurnsExhausted,
+    /// The next request would be larger than allowed.
+    ConversationTooLong,
+    /// Too many daemons found it where the one before did.
+    ResumesExhausted,
     /// Record that the bootstrap, whose exit nobody else judges, failed.
     BootstrapFailed,
     /// Nothing.

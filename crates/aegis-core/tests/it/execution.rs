@@ -7,7 +7,7 @@ use aegis_core::*;
 use proptest::prelude::*;
 use uuid::Uuid;
 
-fn blob() -> BlobRef {
+pub(crate) fn blob() -> BlobRef {
     BlobRef {
         id: BlobId::from_uuid(Uuid::nil()),
         commitment: Sha256::from_bytes([0; 32]),
@@ -28,22 +28,22 @@ fn facts() -> SandboxFacts {
 }
 
 /// The record of one execution and what the outside world saw.
-struct World {
-    state: State,
+pub(crate) struct World {
+    pub(crate) state: State,
     events: Vec<Event>,
     /// How often each model call or tool call was really performed, and during how many of these a crash came.
     performed: BTreeMap<(u32, u32, Option<u32>), (u32, u32)>,
     ids: u128,
     /// Exit codes of the sandboxes, in order.
     exit_codes: Vec<i32>,
-    choices: Vec<u8>,
+    pub(crate) choices: Vec<u8>,
     at: usize,
 }
 
 const NON_IDEMPOTENT: u32 = 1;
 
 impl World {
-    fn new(plan: LoopPlan, choices: Vec<u8>) -> Self {
+    pub(crate) fn new(plan: LoopPlan, choices: Vec<u8>) -> Self {
         let body = Body::ExecutionCreated {
             agent: AgentId::from_uuid(Uuid::nil()),
             name: "a".parse().unwrap(),
@@ -74,7 +74,7 @@ impl World {
         self.choices.get(self.at - 1).copied().unwrap_or(1) % options
     }
 
-    fn record(&mut self, input: Input) {
+    pub(crate) fn record(&mut self, input: Input) {
         let bodies = decide(&self.state, input.clone()).unwrap_or_else(|error| panic!("{error}: {input:?}"));
         for body in bodies {
             let event = event(self.state.position + 1, body);
@@ -83,7 +83,7 @@ impl World {
         }
     }
 
-    fn fact(&mut self, body: Body) {
+    pub(crate) fn fact(&mut self, body: Body) {
         self.record(Input::Fact(Box::new(body)));
     }
 
@@ -116,6 +116,9 @@ impl World {
             return;
         }
         self.end_sandbox();
+        if let Some(index) = self.state.judging {
+            self.fact(Body::ValidatorUnknown { iteration: self.state.iteration, index });
+        }
         for (action, open) in self.state.open.clone() {
             let retry = match open.intent {
                 Intent::Model { .. } | Intent::Judge { .. } => true,
@@ -123,7 +126,7 @@ impl World {
             };
             self.fact(Body::ActionUnknown { action, retry, result: (!retry).then(blob) });
         }
-        self.fact(Body::ExecutionResumed { crashes: self.state.crashes + 1 });
+        self.fact(Body::ExecutionResumed { crashes: self.state.crashes + 1, same_daemon: false });
     }
 
     /// Intent, effect, outcome, with a crash possible between any two.
@@ -145,7 +148,7 @@ impl World {
         self.fact(Body::ActionCompleted { action, outcome, duration_ms: 1 });
     }
 
-    fn step(&mut self) -> bool {
+    pub(crate) fn step(&mut self) -> bool {
         if self.choose(20) == 0 {
             self.crash_and_recover();
         }
@@ -183,6 +186,11 @@ impl World {
                 self.end_sandbox();
             }
             Next::Validate(index) => {
+                self.fact(Body::ValidatorStarted { iteration, index });
+                if self.choose(12) == 0 {
+                    self.crash_and_recover();
+                    return true;
+                }
                 let score = Score::from_millionths(u32::from(self.choose(3)) * 500_000);
                 let verdict = Verdict {
                     validator: "regex".into(),
@@ -201,7 +209,11 @@ impl World {
             }
             Next::Score => self.record(Input::Score),
             Next::Conclude => self.record(Input::Conclude { error: Some(blob()) }),
-            Next::TurnsExhausted => panic!("the script stops calling tools"),
+            Next::TurnsExhausted | Next::ConversationTooLong => panic!("the script stops calling tools"),
+            Next::ResumesExhausted => {
+                self.end_sandbox();
+                self.record(Input::Fail { reason: FailureReason::ResumesExhausted, detail: blob() });
+            }
             Next::BootstrapFailed => {
                 self.record(Input::FailIteration { reason: FailureReason::BootstrapFailed, detail: blob() });
             }
@@ -211,7 +223,7 @@ impl World {
     }
 }
 
-fn answer(tool_calls: u32) -> Outcome {
+pub(crate) fn answer(tool_calls: u32) -> Outcome {
     Outcome::Model {
         answer: blob(),
         finish: FinishReason::Stop,
@@ -242,7 +254,7 @@ fn event(stream_seq: u64, body: Body) -> Event {
     }
 }
 
-fn plan(max_iterations: u32, validators: u32) -> LoopPlan {
+pub(crate) fn plan(max_iterations: u32, validators: u32) -> LoopPlan {
     LoopPlan { max_iterations, iteration_timeout_ms: 1, total_timeout_ms: 1, validators }
 }
 
@@ -278,7 +290,7 @@ proptest! {
 }
 
 /// Brings a world to the state in which the model has called one tool.
-fn with_open_call() -> World {
+pub(crate) fn with_open_call() -> World {
     let mut world = World::new(plan(2, 1), Vec::new());
     world.fact(Body::ExecutionStarted {});
     world.fact(Body::IterationStarted { iteration: 1 });
@@ -291,7 +303,7 @@ fn with_open_call() -> World {
     world
 }
 
-fn refused(world: &World, body: Body) -> bool {
+pub(crate) fn refused(world: &World, body: Body) -> bool {
     decide(&world.state, Input::Fact(Box::new(body))).is_err()
 }
 

@@ -1,4 +1,6 @@
 //! The pure machines, driven by scripts with crashes at every point.
 
 #[cfg(test)]
+mod bounds;
+#[cfg(test)]
 mod execution;

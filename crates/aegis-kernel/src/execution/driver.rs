@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aegis_core::execution::{FailureReason, Input, Next, next};
-use aegis_core::{BlobRef, Body, Durability, ExitStatus, Message, StreamId};
+use aegis_core::{BlobRef, Body, Durability, ExitStatus, Message, Role, StreamId};
 use tokio::time::Instant;
 
 use super::generation::Generation;
@@ -55,14 +55,16 @@ pub(crate) struct Driver {
     pub(crate) blueprint: Blueprint,
     pub(crate) authority: Authority,
     pub(crate) stopper: Stopper,
+    /// Whether this daemon has driven the execution before.
+    pub(crate) same_daemon: bool,
     pub(crate) rooms: Option<Rooms>,
     pub(crate) generation: Option<Generation>,
     /// The conversation after the prompt, as far as it was built from the record.
-    pub(crate) conversation: Vec<Message>,
+    pub(crate) conversation: Vec<Arc<Message>>,
     /// How many turns of the record the conversation holds.
     pub(crate) turns_held: usize,
     /// The rendered prompt of the current iteration, once it was read.
-    pub(crate) prompt: String,
+    pub(crate) prompt: Arc<Message>,
 }
 
 impl Driver {
@@ -71,7 +73,7 @@ impl Driver {
         ledger: Ledger,
         blueprint: Blueprint,
         authority: Authority,
-        signals: Signals,
+        (signals, same_daemon): (Signals, bool),
     ) -> Self {
         Self {
             services,
@@ -79,11 +81,12 @@ impl Driver {
             blueprint,
             authority,
             stopper: Stopper::new(signals),
+            same_daemon,
             rooms: None,
             generation: None,
             conversation: Vec::new(),
             turns_held: 0,
-            prompt: String::new(),
+            prompt: Arc::new(Message::text(Role::User, "")),
         }
     }
 
@@ -93,11 +96,13 @@ impl Driver {
     /// If the record cannot be written.
     pub(crate) async fn run(mut self) -> Result<(), RecordError> {
         let outcome = self.run_to_end().await;
-        self.end_generation(true).await?;
-        if let Some(rooms) = self.rooms.take() {
-            rooms.close().await?;
-        }
-        outcome
+        let ended = self.end_generation(true).await;
+        // Whatever the record says, volumes do not stay mounted.
+        let closed = match self.rooms.take() {
+            Some(rooms) => rooms.close().await,
+            None => Ok(()),
+        };
+        outcome.and(ended.map(drop)).and(closed)
     }
 
     async fn run_to_end(&mut self) -> Result<(), RecordError> {
@@ -148,6 +153,30 @@ impl Driver {
                     format!("the model called tools in each of {most} turns and gave no answer"),
                 ));
             }
+            Next::ConversationTooLong => {
+                let most = aegis_core::limits::CONVERSATION_BYTES_MAX >> 20;
+                let reason = FailureReason::ConversationTooLong;
+                return Err(Halt::Iteration(
+                    reason,
+                    format!(
+                        "{}: prompt, answers and tool results have more than {most} MiB; let the agent read less at \
+                         once, or do its task in smaller parts",
+                        reason.words()
+                    ),
+                ));
+            }
+            Next::ResumesExhausted => {
+                let most = aegis_core::limits::RESUMES_WITHOUT_PROGRESS_MAX;
+                let reason = FailureReason::ResumesExhausted;
+                return Err(Halt::Execution(
+                    reason,
+                    format!(
+                        "{}: it was resumed more than {most} times and came no further; the daemon's log says why \
+                         the daemon ended",
+                        reason.words()
+                    ),
+                ));
+            }
             Next::BootstrapFailed => {
                 let status = self.ledger.state.current.exit.unwrap_or(ExitStatus::Unknown);
                 let why = format!("the bootstrap ended with {}", super::words(status));
@@ -163,6 +192,7 @@ impl Driver {
         self.turns_held = 0;
         self.ledger.fact(Body::IterationStarted { iteration }, Vec::new(), Durability::Process).await?;
         self.set_iteration_deadline();
+        self.record_files_here();
         Ok(())
     }
 

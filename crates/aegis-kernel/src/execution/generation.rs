@@ -1,10 +1,11 @@
 //! One sandbox generation: the bootstrap's process tree, from its start until it is proved dead.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aegis_core::execution::{FailureReason, Phase};
 use aegis_core::limits::{MODEL_ANSWER_BYTES_MAX, PROMPT_ARGUMENT_BYTES_MAX};
-use aegis_core::{Body, Durability, ExitStatus};
+use aegis_core::{Body, Durability, ExitStatus, Message, Role as Speaker};
 
 use super::StopReason;
 use super::driver::{Driver, Halt};
@@ -43,7 +44,7 @@ impl Driver {
             Some(blob) => self.text(&blob).await?,
             None => return Err(Halt::Execution(FailureReason::Internal, "no prompt is recorded".to_owned())),
         };
-        self.prompt.clone_from(&prompt);
+        self.prompt = Arc::new(Message::text(Speaker::User, prompt.clone()));
         let mounts = self.rooms().await?.mounts(false);
         let spec = self.bootstrap_spec(number, &prompt, mounts);
         let sandboxed = self.services.ports.sandbox.start(spec).await.map_err(sandbox_failed)?;

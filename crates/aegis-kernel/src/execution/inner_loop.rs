@@ -1,6 +1,7 @@
 //! The inner loop: model and tools take turns, each an action through the monitor, until the model has an answer.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aegis_core::execution::{Call, FailureReason};
@@ -36,23 +37,30 @@ impl Driver {
         let generation = self.ledger.state.generation;
         let action = Action { target: Target::Model { alias: &request.alias, turn }, generation };
         let (model, stopper) = (self.services.ports.model.clone(), self.stopper.clone());
-        let perform = |_: ActionId| async {
+        let (live, asked) = (&mut self.generation, &request);
+        let perform = move |_: ActionId| async move {
             let cancel = CancellationToken::new();
             tokio::select! {
-                answered = model.ask(&request, &cancel) => Performed::Model(answered.map(bounded)),
+                answered = model.ask(asked, &cancel) => Performed::Model(answered.map(bounded)),
                 _ = stopper.stopped() => { cancel.cancel(); Performed::Interrupted }
+                // Nobody is left to be given an answer: waiting for it would cost time and money.
+                () = gone(live) => { cancel.cancel(); Performed::Interrupted }
             }
         };
         let services = self.services.clone();
         match services.monitor.pass(&mut self.ledger, &self.authority, &action, perform).await? {
             Settled::Model(answer) => {
-                self.conversation.push(assistant(answer));
+                self.conversation.push(Arc::new(assistant(answer)));
                 self.turns_held += 1;
                 Ok(())
             }
             Settled::ModelFailed(failure) => Err(model_failed(&failure)),
             Settled::Denied(denial) => Err(Halt::Execution(FailureReason::ModelRefused, denial.to_string())),
-            Settled::Interrupted | Settled::Tool => Err(self.stop_reason()),
+            Settled::Interrupted | Settled::Tool => match self.stopper.pending() {
+                Some(reason) => Err(Halt::Stopped(reason)),
+                // The bootstrap went away: its end says why.
+                None => self.receive(COMMAND_SLACK).await.and(Err(protocol("a message nobody asked for"))),
+            },
         }
     }
 
@@ -73,7 +81,7 @@ impl Driver {
         let action = Action { target: Target::Tool { turn, index, call: &call, facts }, generation };
         let context = ToolContext {
             execution: self.ledger.execution,
-            workspace: std::sync::Arc::clone(&self.rooms().await?.workspace),
+            workspace: Arc::clone(&self.rooms().await?.workspace),
         };
         let environment = command_environment(&self.blueprint.env).collect();
         let (live, stopper) = (&mut self.generation, self.stopper.clone());
@@ -135,7 +143,7 @@ impl Driver {
                     .map(StoredAnswer::into_message)
                     .map_err(|error| Halt::Execution(FailureReason::Internal, error.to_string()))?;
                 message.role = Role::Assistant;
-                self.conversation.push(message);
+                self.conversation.push(Arc::new(message));
                 self.turns_held += 1;
                 self.append_results(self.turns_held).await?;
             }
@@ -160,18 +168,13 @@ impl Driver {
             return Ok(());
         };
         let held = self.results_held();
-        let calls = self
-            .conversation
-            .iter()
-            .rev()
-            .find(|message| message.role == Role::Assistant)
-            .map(|message| message.tool_calls.clone())
-            .unwrap_or_default();
-        for (index, call) in (0u32..).zip(&calls).skip(held) {
+        let asked = self.conversation.iter().rev().find(|message| message.role == Role::Assistant);
+        let Some(asked) = asked.map(Arc::clone) else { return Ok(()) };
+        for (index, call) in (0u32..).zip(&asked.tool_calls).skip(held) {
             let Some(result) = turn.results.get(&index) else { break };
             let mut message = Message::text(Role::Tool, self.text(&result.text).await?);
             message.tool_call_id = Some(call.id.clone());
-            self.conversation.push(message);
+            self.conversation.push(Arc::new(message));
         }
         Ok(())
     }
@@ -182,16 +185,16 @@ impl Driver {
     }
 
     fn model_request(&self) -> ModelRequest {
-        let mut messages = vec![Message::text(Role::User, self.prompt.clone())];
+        let mut messages = vec![Arc::clone(&self.prompt)];
         let notices = &self.ledger.state.current.notices;
         let mut turns = 0u32;
         let mut conversation = self.conversation.iter().peekable();
         while let Some(message) = conversation.next() {
             turns += u32::from(message.role == Role::Assistant);
-            messages.push(message.clone());
+            messages.push(Arc::clone(message));
             let ends_turn = conversation.peek().is_none_or(|next| next.role == Role::Assistant);
             if ends_turn && notices.contains(&turns) {
-                messages.push(Message::text(Role::User, RESUMED_NOTICE));
+                messages.push(Arc::new(Message::text(Role::User, RESUMED_NOTICE)));
             }
         }
         ModelRequest {
@@ -261,6 +264,14 @@ pub(crate) fn model_failed(failure: &ModelFailure) -> Halt {
 
 fn protocol(what: &str) -> Halt {
     Halt::Iteration(FailureReason::ProtocolViolation, format!("the bootstrap sent {what}"))
+}
+
+/// Returns once the bootstrap that waits for an answer has hung up.
+async fn gone(live: &mut Option<Generation>) {
+    match live.as_mut().and_then(|generation| generation.waiting.as_mut()) {
+        Some(exchange) => exchange.reply.closed().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Runs a command through the dispatch protocol: the answer to the bootstrap's waiting message.

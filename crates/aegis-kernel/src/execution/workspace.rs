@@ -3,44 +3,23 @@
 use std::sync::Arc;
 
 use aegis_core::execution::FailureReason;
-use aegis_core::{Actor, Body, Durability, ExecutionId, SpanContext, StreamId, Tenant, VolumeId};
+use aegis_core::{Body, StreamId, VolumeId};
 use aegis_security::commitment;
-use tokio::task::JoinHandle;
-use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::driver::{Driver, Halt};
-use crate::port::{
-    EventQuery, FileRecords, Files, Grant, Mount, NewBlob, Tree, VolumeError, VolumeSpec, Workspace,
-};
-use crate::record::{Ledger, RecordError, Scribe};
-
-/// How often file operations are recorded while they go on.
-const RECORD_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
+use super::file_recorder::{FileRecorder, Notes};
+use crate::port::{EventQuery, Files, Grant, Mount, Tree, VolumeError, VolumeSpec, Workspace};
+use crate::record::RecordError;
 
 /// An execution's open volumes. What happens under their grants is recorded each second while they are open.
 pub(crate) struct Rooms {
     pub(crate) workspace: Arc<Workspace>,
-    notes: Notes,
-    stop: DropGuard,
-    recorder: JoinHandle<()>,
+    recorder: FileRecorder,
 }
 
 impl Rooms {
     fn open(workspace: Arc<Workspace>, notes: Notes) -> Self {
-        let stop = CancellationToken::new();
-        let (watched, pen, stopped) = (Arc::clone(&workspace), notes.clone(), stop.clone());
-        let recorder = tokio::spawn(async move {
-            loop {
-                tokio::select! {
-                    () = stopped.cancelled() => return,
-                    () = tokio::time::sleep(RECORD_EVERY) => {}
-                }
-                if let Err(error) = pen.record(&watched).await {
-                    tracing::warn!(%error, "file operations were not recorded");
-                }
-            }
-        });
-        Self { workspace, notes, stop: stop.drop_guard(), recorder }
+        Self { recorder: FileRecorder::start(Arc::clone(&workspace), notes), workspace }
     }
 
     /// Volumes as a sandbox sees them.
@@ -58,10 +37,6 @@ impl Rooms {
 
     /// Records the rest and unmounts.
     pub(crate) async fn close(self) -> Result<(), RecordError> {
-        drop(self.stop);
-        if let Err(error) = self.recorder.await {
-            tracing::warn!(%error, "the recorder of file operations ended early");
-        }
         let workspace = Arc::clone(&self.workspace);
         let unmounted = tokio::task::spawn_blocking(move || {
             for files in workspace.volumes() {
@@ -71,75 +46,7 @@ impl Rooms {
         if let Err(error) = unmounted.await {
             tracing::warn!(%error, "a volume was not unmounted in good order");
         }
-        self.notes.record(&self.workspace).await
-    }
-}
-
-/// Writes on the streams of an execution's volumes.
-#[derive(Clone)]
-struct Notes {
-    scribe: Scribe,
-    tenant: Tenant,
-    actor: Actor,
-    execution: ExecutionId,
-    span: SpanContext,
-}
-
-impl Notes {
-    fn of(ledger: &Ledger) -> Self {
-        // In the trace of the iteration that causes it.
-        let span = SpanContext {
-            trace_id: ledger.state.root.trace_id,
-            span_id: ledger.state.iteration_span,
-            parent_span_id: Some(ledger.state.root.span_id),
-        };
-        Self {
-            scribe: ledger.scribe.clone(),
-            tenant: ledger.tenant.clone(),
-            actor: ledger.actor.clone(),
-            execution: ledger.execution,
-            span,
-        }
-    }
-
-    /// Records what happened under the grants since last asked.
-    async fn record(&self, workspace: &Workspace) -> Result<(), RecordError> {
-        for files in workspace.volumes() {
-            if let Some(records) = files.take_records() {
-                self.note_records(files.grant().volume, records).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn note_records(&self, volume: VolumeId, records: FileRecords) -> Result<(), RecordError> {
-        let mut blobs = Vec::new();
-        let ranges = serde_json::json!(records.ranges).to_string();
-        let body = Body::VolumeRecorded {
-            execution: self.execution,
-            reads: records.reads,
-            writes: records.writes,
-            read_bytes: records.read_bytes,
-            written_bytes: records.written_bytes,
-            refused: records.refused,
-            refusals: records.refusals,
-            ranges: self.scribe.blob(ranges, &mut blobs),
-        };
-        self.note(volume, body, blobs).await
-    }
-
-    async fn note(&self, volume: VolumeId, body: Body, blobs: Vec<NewBlob>) -> Result<(), RecordError> {
-        let stream = StreamId::Volume(volume);
-        let note = self.scribe.note(
-            &self.tenant,
-            stream,
-            &self.actor,
-            self.span,
-            (body, blobs),
-            Durability::Process,
-        );
-        note.await?;
-        Ok(())
+        self.recorder.finish().await
     }
 }
 
@@ -184,6 +91,13 @@ impl Driver {
             open.push(files);
         }
         Ok(Rooms::open(Arc::new(Workspace::new(open)), Notes::of(&self.ledger)))
+    }
+
+    /// What happens from now on is the current iteration's.
+    pub(crate) fn record_files_here(&self) {
+        if let Some(rooms) = &self.rooms {
+            rooms.recorder.move_to(Notes::of(&self.ledger));
+        }
     }
 
     async fn note_volume_created(
@@ -256,7 +170,7 @@ impl Driver {
     /// Records the tree of every volume at an iteration's end.
     pub(crate) async fn record_tree(&mut self) -> Result<(), Halt> {
         let Some(rooms) = &self.rooms else { return Ok(()) };
-        Notes::of(&self.ledger).record(&rooms.workspace).await?;
+        rooms.recorder.record().await?;
         for files in rooms.workspace.volumes() {
             let tree = read_tree(Arc::clone(files)).await.map_err(volume_failed)?;
             let text = serde_json::to_string(&tree)

@@ -105,7 +105,7 @@ impl Kernel {
             id,
             &manifest,
             document,
-            (same_version.is_some(), warnings.len()),
+            (same_version.is_some_and(|version| version.digest != digest), warnings.len()),
             current,
         )
         .await?;

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aegis_core::execution::FailureReason;
+use aegis_core::execution::{FailureReason, Input};
 use aegis_core::{AgentId, Body, Diagnosis, Durability, ErrorCode, ExecutionId, StreamId, Tenant};
 use aegis_manifest::AgentManifest;
 use serde_json::Value;
 
 use super::{Caller, Execute, Kernel, Started, agents, unrecorded};
-use crate::execution::{Blueprint, Driver, Signals, loop_plan};
+use crate::execution::{Blueprint, Driver, Signals, loop_plan, recover};
 use crate::monitor::Authority;
 use crate::port::{AgentState, Append, ExecutionQuery, ExecutionRecord, ExecutionStatus, JournalError};
 use crate::record::{Ledger, RecordError};
@@ -182,8 +182,9 @@ impl Kernel {
     /// Drives a run to its end. A journal that is full or behind is waited for: recovery is the normal path.
     async fn drive_while_possible(&self, id: ExecutionId, signals: Signals) {
         let mut pause = RETRY_PAUSE;
+        let mut same_daemon = false;
         loop {
-            let error = match self.drive(id, signals.clone()).await {
+            let error = match self.drive(id, (signals.clone(), same_daemon)).await {
                 Ok(()) => return,
                 Err(error) => error,
             };
@@ -203,21 +204,25 @@ impl Kernel {
                 () = signals.park.cancelled() => return,
             }
             pause = (pause * 2).min(RETRY_PAUSE_MAX);
+            same_daemon = true;
         }
     }
 
-    async fn drive(&self, id: ExecutionId, signals: Signals) -> Result<(), RecordError> {
+    async fn drive(
+        &self,
+        id: ExecutionId,
+        (signals, same_daemon): (Signals, bool),
+    ) -> Result<(), RecordError> {
         let mut ledger = Ledger::open(self.scribe(), id).await?;
         match self.prepare(&ledger).await? {
             Ok((blueprint, authority)) => {
-                Driver::new(Arc::clone(&self.services), ledger, blueprint, authority, signals).run().await
+                let services = Arc::clone(&self.services);
+                Driver::new(services, ledger, blueprint, authority, (signals, same_daemon)).run().await
             }
             Err(problem) => {
-                let mut blobs = Vec::new();
-                let detail = ledger.scribe.blob(problem, &mut blobs);
-                let reason = FailureReason::CapabilityMissing;
-                let input = aegis_core::execution::Input::Fail { reason, detail };
-                ledger.record(input, blobs, Durability::Power).await
+                // What ran under a former daemon is settled first, as if the execution went on.
+                recover(&mut ledger, self.services.ports.sandbox.as_ref(), same_daemon).await?;
+                end_unprepared(&mut ledger, problem).await
             }
         }
     }
@@ -268,6 +273,21 @@ impl Kernel {
             .filter(|record| record.tenant == *tenant && !record.removed)
             .ok_or_else(|| Diagnosis::not_found("execution", id))
     }
+}
+
+/// Ends an execution that this node cannot run: as somebody asked, or as failed.
+async fn end_unprepared(ledger: &mut Ledger, problem: String) -> Result<(), RecordError> {
+    if ledger.state.phase.is_final() {
+        return Ok(());
+    }
+    let mut blobs = Vec::new();
+    let input = if ledger.state.cancel.is_some() {
+        Input::Cancelled
+    } else {
+        let detail = ledger.scribe.blob(problem, &mut blobs);
+        Input::Fail { reason: FailureReason::CapabilityMissing, detail }
+    };
+    ledger.record(input, blobs, Durability::Power).await
 }
 
 fn check_input(manifest: &AgentManifest, input: &Value) -> Result<(), Diagnosis> {

@@ -25,10 +25,11 @@ impl Kernel {
         self.remove_files(&volume, &caller.actor, "requested").await
     }
 
-    /// Removes ephemeral volumes whose time has come; returns how many.
+    /// Removes ephemeral volumes whose time has come; returns how many. One that cannot be removed does not keep the
+    /// others.
     ///
     /// # Errors
-    /// If the record cannot be read or written, or files cannot be removed; what was removed before stays so.
+    /// If the record cannot be read.
     pub async fn sweep_volumes(&self) -> Result<usize, Diagnosis> {
         let now = self.services.ports.clock.now();
         let expired =
@@ -38,8 +39,10 @@ impl Kernel {
             if volume.execution.is_some_and(|execution| self.scheduler.holds(execution)) {
                 continue;
             }
-            self.remove_files(volume, &Actor::daemon(), "expired").await?;
-            removed += 1;
+            match self.remove_files(volume, &Actor::daemon(), "expired").await {
+                Ok(()) => removed += 1,
+                Err(error) => tracing::warn!(volume = %volume.id, %error, "an expired volume stays"),
+            }
         }
         Ok(removed)
     }

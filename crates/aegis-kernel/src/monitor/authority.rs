@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use aegis_core::{Denial, DenialCode, Tenant};
 use aegis_manifest::{AgentManifest, NodeConfig};
+use aegis_security::canonical;
 use aegis_security::constraint::{
     self, Capability, ConstraintError, Decision, GovernedValue, PathPattern, RateLimit, Request,
     SecurityContext,
@@ -50,6 +51,8 @@ pub(crate) struct Authority {
     read: Vec<PathPattern>,
     write: Vec<PathPattern>,
     context: SecurityContext,
+    /// What capabilities demand of arguments, beside the schema as the context states it.
+    argument_schemas: Vec<(Value, Schema)>,
 }
 
 impl Authority {
@@ -73,6 +76,14 @@ impl Authority {
             .iter()
             .map(|facts| Ok((facts.schema.name.clone(), Schema::compile(&facts.schema.parameters)?)))
             .collect::<Result<_, String>>()?;
+        let demanded = context.capabilities.iter().filter_map(|capability| capability.arguments.clone());
+        let argument_schemas = demanded
+            .map(|schema| {
+                let schema = Value::Object(schema);
+                let compiled = Schema::compile(&schema)?;
+                Ok((schema, compiled))
+            })
+            .collect::<Result<_, String>>()?;
         Ok(Self {
             tenant: tenant.clone(),
             model: spec.runtime.model.clone(),
@@ -81,6 +92,7 @@ impl Authority {
             read: patterns(&spec.security.filesystem.read).map_err(|error| error.to_string())?,
             write: write.map_err(|error| error.to_string())?,
             context: compile_context(&context).map_err(|error| error.to_string())?,
+            argument_schemas,
         })
     }
 
@@ -118,6 +130,12 @@ impl Authority {
                 remedy: "list it in spec.tools".to_owned(),
             });
         };
+        canonical::to_bytes(arguments).map_err(|error| Denial {
+            code: DenialCode::InvalidArguments,
+            rule: format!("tool:{name}/schema"),
+            message: format!("the arguments cannot be recorded exactly: {error}."),
+            remedy: "call it with arguments that every reader of JSON reads alike".to_owned(),
+        })?;
         if let Some(violation) = self.schemas.get(name).and_then(|schema| schema.violation(arguments)) {
             return Err(Denial {
                 code: DenialCode::InvalidArguments,
@@ -159,6 +177,12 @@ impl Authority {
         Ok(())
     }
 
+    fn check_arguments(&self, schema: &Value, arguments: &Value) -> Result<(), String> {
+        let compiled = self.argument_schemas.iter().find(|(stated, _)| stated == schema);
+        let (_, compiled) = compiled.ok_or("this schema is not one of the security context's")?;
+        compiled.violation(arguments).map_or(Ok(()), Err)
+    }
+
     fn security_context(&self, name: &str, arguments: &Value, facts: &ToolFacts) -> Result<Matched, Denial> {
         let governed: Vec<GovernedValue> = facts
             .governed
@@ -171,7 +195,8 @@ impl Authority {
             })
             .collect();
         let request = Request { tool: name, governed: &governed, arguments };
-        match constraint::evaluate(&self.context, request, &check_arguments) {
+        let check = |schema: &Value, arguments: &Value| self.check_arguments(schema, arguments);
+        match constraint::evaluate(&self.context, request, &check) {
             Decision::Deny(denial) => Err(denial),
             Decision::Allow { capability_index } => {
                 let rule = format!("context:{}/capability:{capability_index}", self.context.name());
@@ -205,10 +230,6 @@ fn command_argument(arguments: &Value, name: &str) -> GovernedValue {
     let mut argv: Vec<String> = arguments.get(name).and_then(text).into_iter().collect();
     argv.extend(arguments.get("args").and_then(Value::as_array).into_iter().flatten().filter_map(text));
     GovernedValue::Command { argv, cwd: arguments.get("cwd").and_then(text) }
-}
-
-fn check_arguments(schema: &Value, arguments: &Value) -> Result<(), String> {
-    Schema::compile(schema)?.violation(arguments).map_or(Ok(()), Err)
 }
 
 fn patterns(texts: &[String]) -> Result<Vec<PathPattern>, ConstraintError> {

@@ -1,31 +1,25 @@
 //! What a whole pass costs, against two bare signature checks. `just bench` runs it optimised, with more rounds.
 //!
-//! In memory: the record goes to a journal that only counts. Token, envelope and policy (Cedar) do not stand yet, so
+//! In memory: the record goes to a journal of tests. Token, envelope and policy (Cedar) do not stand yet, so
 //! the figure is without them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use aegis_core::execution::{LoopPlan, State, evolve};
 use aegis_core::{
     ActionId, Actor, AgentId, BlobId, BlobRef, Body, Event, EventId, ExecutionId, FinishReason, Intent,
-    MicroUsd, Outcome, SandboxFacts, Sha256, SpanContext, SpanId, StreamId, Tenant, Timestamp, ToolCall,
-    ToolResult, ToolSchema, TraceId, Usage, VolumeId,
+    Outcome, SandboxFacts, Sha256, SpanContext, SpanId, StreamId, Tenant, Timestamp, ToolCall, ToolResult,
+    ToolSchema, TraceId, Usage,
 };
 use aegis_security::signature::{self, SigningKey};
-use async_trait::async_trait;
-use bytes::Bytes;
 use serde_json::json;
 use uuid::Uuid;
 
 use super::{Action, Authority, Limiter, Monitor, Performed, Settled, Target};
-use crate::port::{
-    Access, AgentPage, AgentRecord, AgentVersion, Append, Appended, Clock, EventQuery, ExecutionPage,
-    ExecutionQuery, ExecutionRecord, Governed, GovernedKind, Head, Ids, IterationRecord, Journal,
-    JournalError, ToolFacts, VolumeRecord,
-};
-use crate::record::{Ledger, Scribe};
+use crate::port::{Access, Governed, GovernedKind, ToolFacts};
+use crate::record::Ledger;
+use crate::test_journal::{TestJournal, scribe};
 
 /// Passes unless `AEGIS_BENCH_PASSES` says otherwise.
 const ROUNDS: u64 = 64;
@@ -45,7 +39,7 @@ metadata: {name: test}
 spec: {}
 ";
 
-fn read_tool() -> ToolFacts {
+pub(super) fn read_tool() -> ToolFacts {
     ToolFacts {
         schema: ToolSchema {
             name: "fs.read".to_owned(),
@@ -59,99 +53,6 @@ fn read_tool() -> ToolFacts {
         },
         idempotent: true,
         governed: vec![Governed { argument: "path", kind: GovernedKind::Path(Access::Read) }],
-    }
-}
-
-/// A journal that only counts what it takes.
-struct Counting(AtomicU64);
-
-fn nothing<T>() -> Result<T, JournalError> {
-    Err(JournalError::Store("this journal keeps nothing".to_owned()))
-}
-
-#[async_trait]
-impl Journal for Counting {
-    async fn append(&self, append: Append) -> Result<Appended, JournalError> {
-        let events = append.events.len() as u64;
-        let before = self.0.fetch_add(events, Ordering::Relaxed);
-        let stream_seq = append.expected.unwrap_or_default() + events;
-        Ok(Appended { seq: before + events, stream_seq })
-    }
-    async fn events(&self, _: &EventQuery) -> Result<Vec<Event>, JournalError> {
-        nothing()
-    }
-    async fn blob(&self, _: StreamId, _: &BlobRef) -> Result<Bytes, JournalError> {
-        nothing()
-    }
-    async fn destroy_working_copies(&self, _: StreamId) -> Result<(), JournalError> {
-        nothing()
-    }
-    async fn head(&self) -> Result<Head, JournalError> {
-        nothing()
-    }
-    fn committed(&self) -> tokio::sync::watch::Receiver<u64> {
-        tokio::sync::watch::channel(0).1
-    }
-    async fn agents(&self, _: &Tenant, _: Option<&str>, _: usize) -> Result<AgentPage, JournalError> {
-        nothing()
-    }
-    async fn agent(&self, _: AgentId) -> Result<Option<AgentRecord>, JournalError> {
-        nothing()
-    }
-    async fn agent_versions(&self, _: AgentId) -> Result<Vec<AgentVersion>, JournalError> {
-        nothing()
-    }
-    async fn executions(&self, _: &ExecutionQuery) -> Result<ExecutionPage, JournalError> {
-        nothing()
-    }
-    async fn execution(&self, _: ExecutionId) -> Result<Option<ExecutionRecord>, JournalError> {
-        nothing()
-    }
-    async fn iterations(&self, _: ExecutionId) -> Result<Vec<IterationRecord>, JournalError> {
-        nothing()
-    }
-    async fn volumes(&self, _: &Tenant, _: bool, _: usize) -> Result<Vec<VolumeRecord>, JournalError> {
-        nothing()
-    }
-    async fn volume(&self, _: VolumeId) -> Result<Option<VolumeRecord>, JournalError> {
-        nothing()
-    }
-    async fn expired_volumes(&self, _: Timestamp, _: usize) -> Result<Vec<VolumeRecord>, JournalError> {
-        nothing()
-    }
-    async fn cost_since(&self, _: &Tenant, _: Timestamp) -> Result<MicroUsd, JournalError> {
-        nothing()
-    }
-    async fn idempotent(
-        &self,
-        _: &Tenant,
-        _: &str,
-        _: Sha256,
-        _: &str,
-        _: Timestamp,
-    ) -> Result<Option<(Sha256, String)>, JournalError> {
-        nothing()
-    }
-}
-
-/// Time from the machine; ids that only differ.
-struct Machine(Instant, AtomicU64);
-
-impl Clock for Machine {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_micros(1)
-    }
-    fn monotonic(&self) -> Duration {
-        self.0.elapsed()
-    }
-}
-
-impl Ids for Machine {
-    fn uuid(&self) -> Uuid {
-        Uuid::from_u128(self.1.fetch_add(1, Ordering::Relaxed).into())
-    }
-    fn fill(&self, bytes: &mut [u8]) {
-        bytes.fill(self.1.fetch_add(1, Ordering::Relaxed).to_le_bytes()[0]);
     }
 }
 
@@ -175,7 +76,7 @@ fn event(position: u64, body: Body) -> Event {
 }
 
 /// An execution whose sandbox waits for the result of a tool.
-fn waiting_ledger(journal: Arc<Counting>) -> Ledger {
+pub(super) fn waiting_ledger(journal: Arc<TestJournal>) -> Ledger {
     let blob = || BlobRef {
         id: BlobId::from_uuid(Uuid::nil()),
         commitment: Sha256::from_bytes([0; 32]),
@@ -233,9 +134,8 @@ fn waiting_ledger(journal: Arc<Counting>) -> Ledger {
     let first = State::first(&created).unwrap();
     let state =
         (2..).zip(bodies).fold(first, |state, (position, body)| evolve(state, &event(position, body)));
-    let machine = Arc::new(Machine(Instant::now(), AtomicU64::new(1)));
     Ledger {
-        scribe: Scribe { journal, clock: machine.clone(), ids: machine },
+        scribe: scribe(&journal),
         tenant: Tenant::default_tenant(),
         execution: ExecutionId::from_uuid(Uuid::nil()),
         actor: Actor::daemon(),
@@ -253,7 +153,7 @@ fn median(mut times: Vec<Duration>) -> Duration {
 async fn a_pass_is_measured_and_records_intent_and_outcome() {
     let rounds =
         std::env::var("AEGIS_BENCH_PASSES").ok().and_then(|text| text.parse().ok()).unwrap_or(ROUNDS);
-    let journal = Arc::new(Counting(AtomicU64::new(5)));
+    let journal = Arc::new(TestJournal::starting_at(5));
     let manifest = aegis_manifest::parse_agent(MANIFEST, "a.yaml").unwrap().document;
     let config = aegis_manifest::parse_node_config(NODE, "c.yaml", &|_| None).unwrap().document;
     let facts = Arc::new(read_tool());
@@ -288,7 +188,7 @@ async fn a_pass_is_measured_and_records_intent_and_outcome() {
         assert!((0..2).all(|_| signature::verify(&public, &message, &signed).is_ok()));
         checks.push(begun.elapsed());
     }
-    assert_eq!(journal.0.load(Ordering::Relaxed), 5 + 2 * rounds, "an intent and an outcome for each pass");
+    assert_eq!(journal.taken(), 5 + 2 * rounds, "an intent and an outcome for each pass");
     let (pass, check) = (median(passes), median(checks));
     println!(
         "monitor pass in memory, without token, envelope and Cedar: {:.1} µs p50; two Ed25519 checks: {:.1} µs; ratio {:.2} (target: at most 3)",

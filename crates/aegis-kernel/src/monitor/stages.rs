@@ -6,9 +6,10 @@ use aegis_core::{
     ActionId, ActionKind, Body, Denial, DenialCode, Durability, Intent, LateDenial, ModelAnswer, Outcome,
     ToolResult,
 };
-use serde_json::json;
+use aegis_security::canonical;
+use serde_json::{Value, json};
 
-use super::{Action, Performed, Permit, Settled, Target};
+use super::{Action, Performed, Permit, Settled, Target, bounds};
 use crate::port::ToolError;
 use crate::record::{Ledger, RecordError};
 
@@ -93,16 +94,15 @@ pub(crate) async fn record_denial(
 ) -> Result<Settled, RecordError> {
     let mut blobs = Vec::new();
     let (target, name, turn, index, arguments) = match action.target {
-        Target::Model { alias, turn } => (ActionKind::Model, alias.to_owned(), turn, 0, String::new()),
+        Target::Model { alias, turn } => (ActionKind::Model, alias.to_owned(), turn, 0, Vec::new()),
         Target::Judge { alias, validator, judge } => {
-            (ActionKind::Judge, alias.to_owned(), validator, judge, String::new())
+            (ActionKind::Judge, alias.to_owned(), validator, judge, Vec::new())
         }
         Target::Tool { turn, index, call, .. } => {
-            (ActionKind::Tool, recordable_name(&call.name), turn, index, call.arguments.to_string())
+            (ActionKind::Tool, recordable_name(&call.name), turn, index, recordable(&call.arguments))
         }
     };
-    let told =
-        format!("{} ({}). {} To permit it: {}", denial.code, denial.rule, denial.message, denial.remedy);
+    let told = bounds::told(&denial);
     let body = Body::ActionDenied {
         action: ActionId::from_uuid(ledger.scribe.ids.uuid()),
         iteration: ledger.state.iteration,
@@ -117,6 +117,11 @@ pub(crate) async fn record_denial(
     };
     ledger.fact(body, blobs, Durability::Process).await?;
     Ok(Settled::Denied(denial))
+}
+
+/// Canonical JSON (RFC 8785); what has no canonical form is refused, and recorded as the model wrote it.
+fn recordable(arguments: &Value) -> Vec<u8> {
+    canonical::to_bytes(arguments).unwrap_or_else(|_| arguments.to_string().into_bytes())
 }
 
 /// A tool name a model made up is text; only what looks like a name goes into the record's columns.
@@ -143,7 +148,7 @@ pub(crate) async fn record_intent(
             (Intent::Judge { alias: alias.to_owned(), validator, judge }, Durability::Power)
         }
         Target::Tool { turn, index, call, facts } => {
-            let arguments = ledger.scribe.blob(call.arguments.to_string(), &mut blobs);
+            let arguments = ledger.scribe.blob(recordable(&call.arguments), &mut blobs);
             let idempotent = facts.is_some_and(|facts| facts.idempotent);
             let intent = Intent::Tool {
                 turn,
@@ -190,7 +195,8 @@ pub(crate) async fn record_outcome(
                 }
                 _ => None,
             };
-            let result = result.unwrap_or_else(tool_failure);
+            let mut result = result.unwrap_or_else(tool_failure);
+            bounds::cap(&mut result);
             let outcome = Outcome::Tool {
                 result: scribe.blob(result.content, &mut blobs),
                 is_error: result.is_error,
@@ -218,10 +224,7 @@ pub(crate) async fn record_outcome(
 /// A failure of the tool's own is a result the model may learn from.
 fn tool_failure(error: ToolError) -> ToolResult {
     match error {
-        ToolError::Denied(denial) => ToolResult::error(format!(
-            "{} ({}). {} To permit it: {}",
-            denial.code, denial.rule, denial.message, denial.remedy
-        )),
+        ToolError::Denied(denial) => ToolResult::error(bounds::told(&denial)),
         other => ToolResult::error(other.to_string()),
     }
 }

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aegis_core::{Denial, DenialCode, Tenant, ToolCall, ToolSchema};
+use aegis_core::limits::TOOL_RESULT_BYTES_MAX;
+use aegis_core::{Body, Denial, DenialCode, Intent, Outcome, Tenant, ToolCall, ToolResult, ToolSchema};
 use serde_json::{Value, json};
 
 use super::limiter::Limits;
-use super::{Action, Authority, Limiter, Permit, Target};
+use super::speed::{read_tool, waiting_ledger};
+use super::{Action, Authority, Limiter, Monitor, Performed, Permit, Settled, Target};
 use crate::port::{Access, Governed, GovernedKind, ToolFacts};
+use crate::test_journal::TestJournal;
 use crate::tools::command_run_facts;
 
 const CONTEXTS: &str = "apiVersion: 100monkeys.ai/v1
@@ -21,6 +24,10 @@ spec:
       capabilities:
         - {tool_pattern: 'fs.*', path_allowlist: [/workspace/public]}
         - {tool_pattern: cmd.run, command_allowlist: [git, python3], subcommand_allowlist: {git: [status]}, max_response_size: 1Ki, rate_limit: {calls: 2, per_seconds: 60}}
+    - name: shaped
+      capabilities:
+        - {tool_pattern: 'fs.*', arguments: {properties: {path: {const: /workspace/a}}}}
+        - {tool_pattern: fs.write, arguments: {properties: {path: {const: /workspace/b}}}}
 ";
 
 fn manifest(context: &str, filesystem: &str) -> String {
@@ -193,4 +200,60 @@ fn concurrency_is_given_back_when_a_call_ends() {
     assert!(limiter.reserve(&permit, Duration::ZERO).is_err());
     drop(held);
     assert!(limiter.reserve(&permit, Duration::ZERO).is_ok());
+}
+
+#[test]
+fn each_capability_holds_calls_to_its_own_schema() {
+    let all = "{read: [/workspace], write: [/workspace]}";
+    let rule = |tool: &str, path: &str| {
+        decide("  security_context: shaped", all, tool, json!({"path": path})).map(|permit| permit.rule)
+    };
+    assert_eq!(rule("fs.read", "/workspace/a").unwrap(), "context:shaped/capability:0");
+    assert_eq!(rule("fs.write", "/workspace/b").unwrap(), "context:shaped/capability:1");
+    assert_eq!(rule("fs.read", "/workspace/b").unwrap_err().code, DenialCode::InvalidArguments);
+}
+
+/// Passes one call of `fs.read` whose tool answers `content`; gives what the journal took.
+async fn pass(arguments: Value, content: String) -> (Settled, Arc<TestJournal>) {
+    let journal = Arc::new(TestJournal::starting_at(5));
+    let mut ledger = waiting_ledger(journal.clone());
+    let text = manifest("", "{read: [/workspace]}");
+    let manifest = aegis_manifest::parse_agent(&text, "a.yaml").unwrap().document;
+    let config = aegis_manifest::parse_node_config(CONTEXTS, "c.yaml", &|_| None).unwrap().document;
+    let facts = Arc::new(read_tool());
+    let tools = std::slice::from_ref(&facts);
+    let authority = Authority::compile(&Tenant::default_tenant(), &manifest, &config, tools).unwrap();
+    let call = ToolCall { id: "1".into(), name: "fs.read".into(), arguments };
+    let target = Target::Tool { turn: 0, index: 0, call: &call, facts: Some(&facts) };
+    let monitor = Monitor::new(Limiter::default());
+    let perform = |_| async { Performed::Tool(Ok(ToolResult::ok(content))) };
+    let action = Action { target, generation: 1 };
+    (monitor.pass(&mut ledger, &authority, &action, perform).await.unwrap(), journal)
+}
+
+#[tokio::test]
+async fn arguments_are_recorded_in_their_canonical_form() {
+    let (settled, journal) = pass(json!({"path": 7.0}), String::new()).await;
+    assert!(matches!(settled, Settled::Denied(_)), "{settled:?}");
+    let [Body::ActionDenied { arguments, .. }] = &journal.bodies()[..] else { panic!("{journal:?}") };
+    assert_eq!(journal.text(arguments), "{\"path\":7}");
+    let (settled, _) = pass(json!({"path": 9_007_199_254_740_993_u64}), String::new()).await;
+    let Settled::Denied(denial) = settled else { panic!("{settled:?}") };
+    assert_eq!(denial.code, DenialCode::InvalidArguments);
+    assert!(denial.message.contains("send it as a string"), "{}", denial.message);
+}
+
+#[tokio::test]
+async fn no_result_is_told_beyond_the_limit_whatever_the_tool_does() {
+    let (_, journal) = pass(json!({"path": "/workspace/a"}), "x".repeat(4 * TOOL_RESULT_BYTES_MAX)).await;
+    let bodies = journal.bodies();
+    let [Body::ActionIntended { intent: Intent::Tool { arguments, .. }, .. }, completed] = &bodies[..] else {
+        panic!("{bodies:?}")
+    };
+    assert_eq!(journal.text(arguments), "{\"path\":\"/workspace/a\"}");
+    let Body::ActionCompleted { outcome: Outcome::Tool { result, .. }, .. } = completed else {
+        panic!("{completed:?}")
+    };
+    let told = journal.text(result);
+    assert!(told.len() <= TOOL_RESULT_BYTES_MAX && told.contains("(only the first"), "{}", told.len());
 }

@@ -270,7 +270,7 @@ pub struct ExecutionRecord {
 pub struct IterationRecord {
     /// From 1.
     pub number: u32,
-    /// `running`, `completed` or `failed`.
+    /// `running`, `completed`, `failed`, or `cancelled` with its execution.
     pub status: String,
     /// When it began.
     pub started_at: Timestamp,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aegis_core::execution::FailureReason;
 use aegis_core::limits::COMMAND_OUTPUT_BYTES_MAX;
-use aegis_core::{ExitStatus, Score};
+use aegis_core::{Body, Durability, ExitStatus, Score};
 use aegis_manifest::agent::{CommandLine, ExitCodeValidator, ScriptValidator};
 use serde_json::Value;
 
@@ -90,6 +90,9 @@ impl Driver {
         let failed = |error: crate::port::SandboxError| {
             Halt::Execution(FailureReason::ValidatorFailed, error.to_string())
         };
+        // It sees a read-only view and no network, so surviving `kill -9` is enough, and after one it is run again.
+        let started = Body::ValidatorStarted { iteration: self.ledger.state.iteration, index };
+        self.ledger.fact(started, Vec::new(), Durability::Process).await?;
         let sandboxed = self.services.ports.sandbox.start(spec).await.map_err(failed)?;
         let outcome = self.watch_validator(sandboxed.as_ref(), timeout).await;
         if let Ok(Some(ended)) = &outcome {

@@ -1,5 +1,7 @@
 //! Judges: one model call each, without tools, the candidate as quoted data.
 
+use std::sync::Arc;
+
 use aegis_core::execution::FailureReason;
 use aegis_core::{ActionId, Message, ModelFailure, ModelRequest, ResponseFormat, Role, Score};
 use aegis_manifest::agent::{MultiJudgeValidator, SemanticValidator};
@@ -108,7 +110,9 @@ impl Driver {
         });
         ModelRequest {
             alias: alias.to_owned(),
-            messages: vec![Message::text(Role::System, INSTRUCTION), Message::text(Role::User, quoted)],
+            messages: [Message::text(Role::System, INSTRUCTION), Message::text(Role::User, quoted)]
+                .map(Arc::new)
+                .into(),
             tools: Vec::new(),
             response_format: Some(ResponseFormat::JsonSchema { name: "judgement".to_owned(), schema }),
             temperature_milli: Some(0),

@@ -1,5 +1,7 @@
 //! Anthropic's messages. Protocol: <https://docs.anthropic.com/en/api/messages>.
 
+use std::sync::Arc;
+
 use aegis_core::{FinishReason, Message, ModelRequest, ResponseFormat, Role};
 use serde_json::{Map, Value, json};
 
@@ -48,7 +50,7 @@ pub(super) fn body(request: &ModelRequest, model: &str, names: &Names) -> Value 
 }
 
 /// The conversation in turns: neighbours of one role are one message, tool results are the user's.
-fn messages(messages: &[Message], names: &Names) -> Value {
+fn messages(messages: &[Arc<Message>], names: &Names) -> Value {
     let mut turns: Vec<(&str, Vec<Value>)> = Vec::new();
     for message in messages {
         let (role, parts) = match message.role {

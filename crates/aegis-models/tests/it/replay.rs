@@ -26,7 +26,7 @@ async fn what_was_recorded_is_replayed_and_nothing_else() {
 
     let file = format!("{}.json", &request_key(&request("hello"))[..12]);
     let mut other = request("hello");
-    other.messages.push(Message::text(Role::Assistant, "what?"));
+    other.messages.push(Message::text(Role::Assistant, "what?").into());
     let failure = ask(&router, &other).await.unwrap_err();
     let key = request_key(&other);
     let sentence = format!(

@@ -64,7 +64,7 @@ pub(crate) fn request(said: &str) -> ModelRequest {
     };
     ModelRequest {
         alias: "main".to_owned(),
-        messages: vec![Message::text(Role::User, said)],
+        messages: vec![Message::text(Role::User, said).into()],
         tools: vec![tool("fs.read")],
         response_format: None,
         temperature_milli: None,

@@ -1,5 +1,7 @@
 //! What goes over the wire, and what comes back in odd pieces.
 
+use std::sync::Arc;
+
 use aegis_core::{FinishReason, Message, ResponseFormat, Role, ToolCall};
 use aegis_models::ProviderKind::{self, Anthropic, OpenAi, OpenAiCompatible};
 use aegis_models::ToolCalling;
@@ -57,13 +59,13 @@ async fn sent(kind: ProviderKind) -> (String, String) {
     let server = ScriptedModel::start(Script::sequence(vec![Reply::text("ok")])).await.unwrap();
     let router = router(settings(vec![provider("far", kind, &server.url(), "main")]));
     let mut request = request("Read a.");
-    request.messages.insert(0, Message::text(Role::System, "Be brief."));
+    request.messages.insert(0, Message::text(Role::System, "Be brief.").into());
     let call = |id: &str, arguments| ToolCall { id: id.into(), name: "fs.read".into(), arguments };
     let mut turn = Message::text(Role::Assistant, "");
     turn.tool_calls = vec![call("c1", json!({"path": "a"})), call("c2", json!("not json"))];
     let result =
         |id: &str, text: &str| Message { tool_call_id: Some(id.into()), ..Message::text(Role::Tool, text) };
-    request.messages.extend([turn, result("c1", "text of a"), result("c2", "bad arguments")]);
+    request.messages.extend([turn, result("c1", "text of a"), result("c2", "bad arguments")].map(Arc::new));
     request.temperature_milli = Some(250);
     request.max_output_tokens = Some(99);
     let schema = json!({"type": "object"});

@@ -3,6 +3,7 @@
 //! Whoever runs it stands up a model that answers [`scenes`] under the alias [`ALIAS`], from a
 //! [`ScriptedModel`](crate::scripted_model::ScriptedModel) by [`script`] or from recordings, and calls [`run`].
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aegis_core::{
@@ -78,7 +79,9 @@ fn request(said: &str) -> ModelRequest {
     };
     ModelRequest {
         alias: ALIAS.to_owned(),
-        messages: vec![Message::text(Role::System, "You are tested."), Message::text(Role::User, said)],
+        messages: [Message::text(Role::System, "You are tested."), Message::text(Role::User, said)]
+            .map(Arc::new)
+            .into(),
         tools: vec![tool("fs.read"), tool("fs.list")],
         response_format: None,
         temperature_milli: Some(0),

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod attacks;
 #[cfg(test)]
+mod bootstrap_end;
+#[cfg(test)]
 mod cancel_and_timeouts;
 #[cfg(test)]
 mod command_line;
