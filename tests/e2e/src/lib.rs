@@ -13,5 +13,5 @@ pub mod example;
 mod node;
 mod output;
 
-pub use node::{Node, NodeBuilder, binary};
+pub use node::{Node, NodeBuilder, User, binary};
 pub use output::Output;

@@ -22,9 +22,25 @@ pub struct NodeBuilder {
     log: Option<PathBuf>,
     environment: Vec<(String, OsString)>,
     config_file: Option<PathBuf>,
+    user: Option<User>,
+}
+
+/// Another user than the test's own, which is root, to run daemon and commands as.
+#[derive(Debug, Clone)]
+pub struct User {
+    /// Its id, and its group's.
+    pub id: u32,
+    /// A shell command run as root first, in a mount namespace of the daemon's own; empty for none.
+    pub prepare: String,
 }
 
 impl NodeBuilder {
+    /// Runs daemon and commands as `user`, which owns the data folder.
+    #[must_use]
+    pub fn user(mut self, user: User) -> Self {
+        self.user = Some(user);
+        self
+    }
     /// A variable of the daemon's and the commands' environment.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
@@ -74,7 +90,13 @@ impl NodeBuilder {
         );
         std::fs::write(home.path().join("config.yaml"), config).expect("the configuration is written");
         let config = self.config_file.unwrap_or_else(|| home.path().join("config.yaml"));
-        let mut node = Node { home, port, model, config, environment: self.environment, daemon: None };
+        if let Some(user) = &self.user {
+            // The one that was built may lie where this user may not go.
+            std::fs::copy(binary(), home.path().join("aegis")).expect("the binary is copied");
+            std::os::unix::fs::chown(home.path(), Some(user.id), Some(user.id)).expect("root may do this");
+        }
+        let mut node =
+            Node { home, port, model, config, environment: self.environment, user: self.user, daemon: None };
         node.start_daemon();
         node
     }
@@ -88,6 +110,7 @@ pub struct Node {
     pub model: ScriptedModel,
     config: PathBuf,
     environment: Vec<(String, OsString)>,
+    user: Option<User>,
     daemon: Option<Child>,
 }
 
@@ -101,6 +124,7 @@ impl Node {
             log: None,
             environment: Vec::new(),
             config_file: None,
+            user: None,
         }
     }
 
@@ -126,7 +150,7 @@ impl Node {
 
     /// The command line with this node's data folder, configuration and port.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = self.program();
         command
             .args(["--port", &self.port.to_string(), "--config"])
             .arg(&self.config)
@@ -137,6 +161,22 @@ impl Node {
             .env_remove("AEGIS_CONFIG_PATH")
             .env("NO_COLOR", "1")
             .stdin(Stdio::null());
+        command
+    }
+
+    fn program(&self) -> Command {
+        let Some(user) = &self.user else { return Command::new(binary()) };
+        let id = user.id;
+        let prepare = if user.prepare.is_empty() { ":" } else { &user.prepare };
+        // Each program becomes the next one: what is started is the daemon itself in the end.
+        let become_user =
+            format!("{prepare} && exec setpriv --reuid {id} --regid {id} --clear-groups \"$@\"");
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "sh", "-c", &become_user, "sh"])
+            .arg(self.home().join("aegis"))
+            .env("HOME", self.home())
+            .env_remove("XDG_RUNTIME_DIR");
         command
     }
 

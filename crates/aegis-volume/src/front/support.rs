@@ -3,6 +3,8 @@
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 /// The capability that mounting needs, as a bit of `CapEff` in `/proc/self/status` (capabilities(7)).
 const CAP_SYS_ADMIN_BIT: u32 = 21;
@@ -32,10 +34,18 @@ pub(crate) fn missing() -> Option<String> {
                 .to_owned(),
         );
     }
-    if has_fusermount() {
-        return None;
+    if !has_fusermount() {
+        return Some(
+            "no setuid `fusermount3` on the PATH; install the package `fuse3`, or run as root".to_owned(),
+        );
     }
-    Some("no setuid `fusermount3` on the PATH; install the package `fuse3`, or run as root".to_owned())
+    if !has_name() {
+        return Some(
+            "`fusermount3` mounts nothing for a user without a name; add this user's id to /etc/passwd, or run as root"
+                .to_owned(),
+        );
+    }
+    None
 }
 
 fn may_mount() -> bool {
@@ -45,6 +55,16 @@ fn may_mount() -> bool {
         .find_map(|line| line.strip_prefix("CapEff:"))
         .and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok())
         .is_some_and(|bits| bits & (1 << CAP_SYS_ADMIN_BIT) != 0)
+}
+
+/// Whether the system knows a name for this user: containers are often run as a number alone.
+fn has_name() -> bool {
+    static NAMED: OnceLock<bool> = OnceLock::new();
+    *NAMED.get_or_init(|| {
+        let asked = Command::new("id").arg("-un").stdin(Stdio::null()).output();
+        // Where it cannot be asked, the mount itself tells.
+        asked.map_or(true, |output| output.status.success())
+    })
 }
 
 fn has_fusermount() -> bool {

@@ -27,6 +27,8 @@ mod models;
 #[cfg(test)]
 mod observe;
 #[cfg(test)]
+mod ordinary_user;
+#[cfg(test)]
 mod quickstart_example;
 #[cfg(test)]
 mod restart;
