@@ -7,6 +7,7 @@ pub mod canonical;
 pub mod checkpoint;
 pub mod commitment;
 pub mod constraint;
+pub mod egress;
 pub mod merkle;
 pub mod note;
 pub mod rate;

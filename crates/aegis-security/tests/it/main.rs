@@ -5,6 +5,8 @@ mod checkpoint;
 #[cfg(test)]
 mod constraint;
 #[cfg(test)]
+mod egress;
+#[cfg(test)]
 mod merkle;
 #[cfg(test)]
 mod smcp;
