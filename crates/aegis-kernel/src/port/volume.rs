@@ -131,7 +131,8 @@ pub struct FileRecords {
     pub written_bytes: u64,
     /// Operations refused.
     pub refused: u64,
-    /// Why: `path_rule`, `read_only`, `special_file`, `hard_link`, `escaping_link`, `path_name`, `owner`, `size_limit`.
+    /// Why: `path_rule`, `read_only`, `special_file`, `hard_link`, `escaping_link`, `path_name`, `owner`, `size_limit`,
+    /// `entry_limit`.
     #[serde(default)]
     pub refusals: BTreeMap<String, u64>,
     /// What was touched, coalesced, at most a bounded number; counts above hold always.
