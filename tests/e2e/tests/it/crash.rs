@@ -14,6 +14,7 @@ use aegis_e2e::Node;
 use serde_json::json;
 
 use crate::manifests::worker;
+use crate::observe::can_run;
 use judge::{Figures, Kill};
 use leftovers::{Marks, Process};
 use seed::Seeded;
@@ -73,6 +74,10 @@ async fn kill_9_loses_nothing_and_repeats_nothing() {
     let _told = TellSeed(seed);
     let begun = Instant::now();
     let mut sweep = Sweep::start(seed).await;
+    if !can_run(&sweep.node, &worker("worker", story::VALIDATION), "kill_9_loses_nothing_and_repeats_nothing")
+    {
+        return;
+    }
     while sweep.kills.len() < kills {
         sweep.batch(kills).await;
     }

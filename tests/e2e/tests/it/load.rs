@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::crash::{number, tell};
 use crate::manifests::worker;
+use crate::observe::can_run;
 
 /// Runs at once unless the environment says otherwise.
 const RUNS: u64 = 60;
@@ -49,6 +50,9 @@ fn script(together: usize) -> Script {
 async fn many_runs_at_once_finish_within_bounded_memory() {
     let count = usize::try_from(number("AEGIS_LOAD_RUNS").unwrap_or(RUNS)).expect("a number of runs");
     let node = Node::with(script(count)).start().await;
+    if !can_run(&node, &worker("worker", PATIENT), "many_runs_at_once_finish_within_bounded_memory") {
+        return;
+    }
     node.deploy(&worker("worker", PATIENT));
     let begun = Instant::now();
     let runs: Vec<String> = (0..count).map(|_| node.execute("worker", "{}")).collect();
@@ -72,6 +76,9 @@ async fn many_runs_at_once_finish_within_bounded_memory() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_daemon_loses_nothing() {
     let mut node = Node::with(script(RUNS_WHEN_STOPPED)).start().await;
+    if !can_run(&node, &worker("worker", PATIENT), "a_stopped_daemon_loses_nothing") {
+        return;
+    }
     node.deploy(&worker("worker", PATIENT));
     let runs: Vec<String> = (0..RUNS_WHEN_STOPPED).map(|_| node.execute("worker", "{}")).collect();
     // All have asked once, and the first of them twice: some think, some write, some run commands.

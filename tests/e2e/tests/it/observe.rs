@@ -17,6 +17,24 @@ pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// What this machine lacks so that no execution of `manifest` can run on it: isolation, or mounts for its volumes.
+const LACKS: [&str; 2] = ["this machine cannot isolate a process", "a volume cannot be mounted here"];
+
+/// Whether executions of `manifest` can run on this machine; says so where not.
+pub(crate) fn can_run(node: &Node, manifest: &str, test: &str) -> bool {
+    let path = node.file("probe.yaml", manifest);
+    let deployed = node.run(&["agent", "deploy", &path, "--validate-only", "--output", "json"]).ok().json();
+    let warnings = deployed["warnings"].as_array().cloned().unwrap_or_default();
+    let lacking = warnings
+        .iter()
+        .filter_map(Value::as_str)
+        .find(|warning| LACKS.iter().any(|lack| warning.contains(lack)));
+    if let Some(reason) = lacking {
+        eprintln!("SKIP {test}: {}", reason.replace('\n', " "));
+    }
+    lacking.is_none()
+}
+
 /// Follow lines without their times.
 pub(crate) fn told(follow: &str) -> Vec<&str> {
     follow.lines().map(|line| line.split_once("] ").map_or(line, |(_, words)| words)).collect()
