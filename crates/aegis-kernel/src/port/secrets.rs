@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
 
 /// Longest name of a secret, in bytes.
-pub const SECRET_NAME_BYTES_MAX: usize = 200;
+const SECRET_NAME_BYTES_MAX: usize = 200;
 /// Shortest value that is kept, in bytes: a shorter one occurs in any text, so it could not be redacted.
 pub const SECRET_BYTES_MIN: usize = 8;
 /// Longest value that is kept, in bytes.

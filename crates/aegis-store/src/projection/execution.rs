@@ -13,6 +13,10 @@ pub(super) fn iteration_of(body: &Body) -> Option<u32> {
         | Body::ValidatorCompleted { iteration, .. }
         | Body::IterationCompleted { iteration, .. }
         | Body::IterationFailed { iteration, .. } => Some(*iteration),
+        // The iteration that is under way, if one is, ends with the execution.
+        Body::ExecutionFailed { total_iterations, .. } | Body::ExecutionCancelled { total_iterations } => {
+            Some(*total_iterations)
+        }
         _ => None,
     }
 }
@@ -55,10 +59,14 @@ pub(super) fn apply(projections: &mut Projections, id: ExecutionId, event: &Even
                 end(execution, ExecutionStatus::Failed, *total_iterations, event.at);
                 execution.failure = Some((*reason, *detail));
             });
+            end_iteration(projections, &key, *total_iterations, "failed", event.at);
         }
-        Body::ExecutionCancelled { total_iterations } => projections.executions.change(&key, |execution| {
-            end(execution, ExecutionStatus::Cancelled, *total_iterations, event.at);
-        }),
+        Body::ExecutionCancelled { total_iterations } => {
+            projections.executions.change(&key, |execution| {
+                end(execution, ExecutionStatus::Cancelled, *total_iterations, event.at);
+            });
+            end_iteration(projections, &key, *total_iterations, "cancelled", event.at);
+        }
         Body::ExecutionRemoved {} => {
             projections.executions.change(&key, |execution| execution.removed = true);
         }
@@ -100,6 +108,16 @@ fn end(execution: &mut ExecutionRow, status: ExecutionStatus, total_iterations: 
     execution.status = status;
     execution.total_iterations = total_iterations;
     execution.ended_at = Some(at);
+}
+
+/// An iteration that was under way ends with its execution.
+fn end_iteration(projections: &mut Projections, execution: &str, number: u32, status: &str, at: Timestamp) {
+    projections.iterations.change(&iteration_key(execution, number), |iteration| {
+        if iteration.ended_at.is_none() {
+            status.clone_into(&mut iteration.status);
+            iteration.ended_at = Some(at);
+        }
+    });
 }
 
 fn apply_iteration(projections: &mut Projections, id: ExecutionId, key: &str, number: u32, event: &Event) {

@@ -11,6 +11,8 @@ mod command_line;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod endings;
+#[cfg(test)]
 mod evidence;
 #[cfg(test)]
 mod first_run;
