@@ -171,7 +171,7 @@ pub struct ScriptValidator {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-default" = "60s"))]
     pub timeout: Option<Millis>,
-    /// What is given to it on standard input: `answer`, `stdout` or `file:PATH`.
+    /// What is judged: `answer`, `stdout` or `file:PATH`. The file that `AEGIS_CANDIDATE_FILE` names holds it.
     #[serde(default)]
     pub target: Target,
     /// The least score that passes.
