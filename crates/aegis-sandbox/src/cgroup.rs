@@ -6,8 +6,7 @@
 mod hierarchy;
 
 use std::fs;
-use std::io;
-use std::os::fd::OwnedFd;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -76,14 +75,16 @@ impl Groups {
         Self { folders: folders.filter(|(_, folder)| folder.is_dir()).collect() }
     }
 
-    /// The files through which a process enters the groups; opened with the daemon's rights.
-    pub(crate) fn entrances(&self) -> io::Result<Vec<OwnedFd>> {
-        self.folders
-            .iter()
-            .map(|(_, folder)| {
-                Ok(fs::OpenOptions::new().write(true).open(folder.join("cgroup.procs"))?.into())
-            })
-            .collect()
+    /// Moves processes into the groups. The kernel lets the first move wait for some milliseconds, until no process
+    /// forks; those after it cost next to nothing.
+    pub(crate) fn enter(&self, processes: &[u32]) -> io::Result<()> {
+        for (_, folder) in &self.folders {
+            let mut entrance = fs::OpenOptions::new().write(true).open(folder.join("cgroup.procs"))?;
+            for process in processes {
+                entrance.write_all(process.to_string().as_bytes())?;
+            }
+        }
+        Ok(())
     }
 
     /// Kills all members once. Members that fork meanwhile need another round.

@@ -168,11 +168,14 @@ fn start(
     folder: RunFolder,
     groups: Groups,
 ) -> Result<Running, Failed> {
-    let (listener, mut born) = match begin(engine, spec, &folder, &groups) {
+    let (listener, mut born) = match begin(engine, spec, &folder) {
         Ok(begun) => begun,
         Err(error) => return Err((error, folder, groups)),
     };
+    // The first process waits for its byte: it is in its groups, and on record, before it becomes the program. To move
+    // it while bubblewrap builds its root takes no time of its own; to fork into the groups would.
     let ready = folder.record(born.first).and_then(|()| {
+        groups.enter(&[born.child.id(), born.first.pid])?;
         let handles = (ProcessHandle::open(born.child.id())?, ProcessHandle::open(born.first.pid)?);
         // Nobody reads it where the set-up failed; the guardian then says why.
         let _ = born.go.write_all(b"\n");
@@ -223,12 +226,7 @@ struct Born {
 
 type Listener = Option<std::os::unix::net::UnixListener>;
 
-fn begin(
-    engine: &Engine,
-    spec: &SandboxSpec,
-    folder: &RunFolder,
-    groups: &Groups,
-) -> Result<(Listener, Born), SandboxError> {
+fn begin(engine: &Engine, spec: &SandboxSpec, folder: &RunFolder) -> Result<(Listener, Born), SandboxError> {
     let io = |error: io::Error| SandboxError::Io(error.to_string());
     folder.write_files(&spec.files).map_err(io)?;
     let listener = match spec.role {
@@ -239,7 +237,7 @@ fn begin(
     let (stdout, stdout_end) = pipe().map_err(io)?;
     let (stderr, stderr_end) = pipe().map_err(io)?;
     let (block, go) = pipe().map_err(io)?;
-    let launch = bubblewrap(engine, spec, folder, groups, [status_end, stdout_end, stderr_end], block)?;
+    let launch = bubblewrap(engine, spec, folder, [status_end, stdout_end, stderr_end], block)?;
     let child = engine.spawner.spawn(launch).map_err(|error| {
         SandboxError::Start(format!("`{}` did not start: {error}", engine.settings.bubblewrap.display()))
     })?;
@@ -255,7 +253,6 @@ fn bubblewrap(
     engine: &Engine,
     spec: &SandboxSpec,
     folder: &RunFolder,
-    groups: &Groups,
     [status, stdout, stderr]: [PipeWriter; 3],
     block: PipeReader,
 ) -> Result<Launch, SandboxError> {
@@ -294,8 +291,7 @@ fn bubblewrap(
     if engine.own_uid == 0 {
         command.gid(spec.uid).uid(spec.uid);
     }
-    let groups = groups.entrances().map_err(io)?;
-    Ok(Launch { command, keep, groups, limits: limits(engine, spec) })
+    Ok(Launch { command, keep, limits: limits(engine, spec) })
 }
 
 /// Limits each process carries. Where no group limits the tree, memory and processes are limited by them as well.

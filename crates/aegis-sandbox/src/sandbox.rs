@@ -1,12 +1,13 @@
 //! The process sandbox as an implementation of the port.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use aegis_core::{ExecutionId, SandboxFacts};
 use aegis_kernel::port::{Sandbox, SandboxCapabilities, SandboxError, SandboxSpec, Sandboxed};
 use async_trait::async_trait;
+use tokio::sync::{OnceCell, watch};
 
 use crate::cgroup::Groups;
 use crate::guardian::GROUP_REMOVAL_TIMEOUT;
@@ -24,8 +25,17 @@ const DEATH_TIMEOUT: Duration = Duration::from_secs(10);
 /// Dropping it, and every handle it gave out, kills what runs.
 #[derive(Debug)]
 pub struct ProcessSandbox {
-    engine: Arc<Engine>,
+    engine: OnceCell<Arc<Engine>>,
+    probed: watch::Receiver<Option<Probed>>,
 }
+
+type Probed = Result<Arc<Engine>, SandboxError>;
+
+/// What is said of a node whose probe has not ended: nothing can be isolated yet.
+static NOT_YET: LazyLock<SandboxCapabilities> = LazyLock::new(|| SandboxCapabilities {
+    isolation_missing: Some("the sandbox is still being tried; ask again in a moment".to_owned()),
+    ..SandboxCapabilities::default()
+});
 
 impl ProcessSandbox {
     /// Looks at what this node can enforce and runs a sandbox to see. A node that can isolate nothing still gives a
@@ -34,26 +44,58 @@ impl ProcessSandbox {
     /// # Errors
     /// When not even the thread that starts sandboxes can be had.
     pub async fn probe(settings: SandboxSettings) -> Result<Self, SandboxError> {
-        let engine = in_background(move || probe::probe(settings)).await?;
-        Ok(Self { engine: Arc::new(engine) })
+        let sandbox = Self::begin(settings);
+        sandbox.known().await?;
+        Ok(sandbox)
+    }
+
+    /// Like [`Self::probe`], but returns at once: until the probe has ended, starts wait for it, and the capabilities
+    /// say that nothing can be isolated.
+    pub fn begin(settings: SandboxSettings) -> Self {
+        let (publish, probed) = watch::channel(None);
+        tokio::spawn(async move {
+            let probed = in_background(move || probe::probe(settings)).await.map(Arc::new);
+            publish.send_replace(Some(probed));
+        });
+        Self { engine: OnceCell::new(), probed }
+    }
+
+    /// Waits until the probe has ended.
+    ///
+    /// # Errors
+    /// When not even the thread that starts sandboxes can be had.
+    pub async fn known(&self) -> Result<(), SandboxError> {
+        self.engine().await.map(drop)
+    }
+
+    async fn engine(&self) -> Result<&Arc<Engine>, SandboxError> {
+        self.engine
+            .get_or_try_init(|| async {
+                let mut probed = self.probed.clone();
+                let ended = probed.wait_for(Option::is_some).await;
+                let gone = || SandboxError::Io("the probe of the sandbox broke off".to_owned());
+                ended.map_err(|_| gone())?.clone().ok_or_else(gone)?
+            })
+            .await
     }
 }
 
 #[async_trait]
 impl Sandbox for ProcessSandbox {
     fn capabilities(&self) -> &SandboxCapabilities {
-        &self.engine.capabilities
+        self.engine.get().map_or(&NOT_YET, |engine| &engine.capabilities)
     }
 
     fn uid_for(&self, execution: ExecutionId) -> u32 {
-        self.engine.uid_for(execution)
+        // Nobody's, until users can be given out: a start under it is refused.
+        self.engine.get().map_or(u32::MAX, |engine| engine.uid_for(execution))
     }
 
     async fn start(&self, spec: SandboxSpec) -> Result<Box<dyn Sandboxed>, SandboxError> {
-        if let Some(reason) = &self.engine.capabilities.isolation_missing {
+        let engine = Arc::clone(self.engine().await?);
+        if let Some(reason) = &engine.capabilities.isolation_missing {
             return Err(SandboxError::CapabilityMissing(reason.clone()));
         }
-        let engine = Arc::clone(&self.engine);
         let running = in_background(move || launch::launch(&engine, &spec)).await?;
         Ok(Box::new(running))
     }
@@ -64,7 +106,7 @@ impl Sandbox for ProcessSandbox {
         generation: u32,
         facts: &SandboxFacts,
     ) -> Result<(), SandboxError> {
-        let engine = Arc::clone(&self.engine);
+        let engine = Arc::clone(self.engine().await?);
         let prefix = engine.owner.generation(execution, generation);
         let first = Identity { pid: facts.pid, start_ticks: facts.start_ticks };
         in_background(move || {
@@ -75,7 +117,7 @@ impl Sandbox for ProcessSandbox {
     }
 
     async fn reap_leftovers(&self) -> Result<u32, SandboxError> {
-        let engine = Arc::clone(&self.engine);
+        let engine = Arc::clone(self.engine().await?);
         let prefix = engine.owner.prefix();
         in_background(move || end_all(&engine, &prefix, |name| !engine.is_running(name))).await
     }

@@ -33,23 +33,20 @@ pub(crate) struct Launch {
     pub(crate) command: Command,
     /// Descriptors that stay open in the program, under the same numbers. All others are closed at exec.
     pub(crate) keep: Vec<OwnedFd>,
-    /// Open `cgroup.procs` files of the groups to enter.
-    pub(crate) groups: Vec<OwnedFd>,
     /// Resource limits, soft and hard. A hard limit already lower stays.
     pub(crate) limits: Vec<(Resource, u64)>,
 }
 
 /// Starts the program from the calling thread: it is killed when that thread ends.
 pub(crate) fn spawn(launch: Launch) -> io::Result<Child> {
-    let Launch { mut command, keep, groups, limits } = launch;
+    let Launch { mut command, keep, limits } = launch;
     let keep_numbers: Vec<RawFd> = keep.iter().map(AsRawFd::as_raw_fd).collect();
-    let group_numbers: Vec<RawFd> = groups.iter().map(AsRawFd::as_raw_fd).collect();
     // SAFETY: getpid has no preconditions.
     let parent = unsafe { libc::getpid() };
     let prepare = move || {
-        // SAFETY: the numbers are of descriptors that `keep` and `groups` hold open until `spawn` returns, and the
-        // child is single-threaded: nobody else can close or replace them.
-        unsafe { enter(parent, &group_numbers, &keep_numbers)? };
+        // SAFETY: the numbers are of descriptors that `keep` holds open until `spawn` returns, and the child is
+        // single-threaded: nobody else can close or replace them.
+        unsafe { begin(parent, &keep_numbers)? };
         for &(resource, value) in &limits {
             lower(resource, value)?;
         }
@@ -59,28 +56,21 @@ pub(crate) fn spawn(launch: Launch) -> io::Result<Child> {
     // the parent might have held at the fork.
     unsafe { command.pre_exec(prepare) };
     let child = command.spawn();
-    drop((keep, groups));
+    drop(keep);
     child
 }
 
-/// Ties the child to its parent, enters the groups and decides which descriptors survive exec.
+/// Ties the child to its parent and decides which descriptors survive exec.
 ///
 /// # Safety
 /// To be called in a forked child before exec, with descriptors that are open.
-unsafe fn enter(parent: libc::pid_t, groups: &[RawFd], keep: &[RawFd]) -> io::Result<()> {
+unsafe fn begin(parent: libc::pid_t, keep: &[RawFd]) -> io::Result<()> {
     // SAFETY: PR_SET_PDEATHSIG takes a signal number and touches no memory. Set here and not only by bubblewrap, since
     // the parent may die before bubblewrap gets to it.
     check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) })?;
     // SAFETY: getppid has no preconditions.
     if unsafe { libc::getppid() } != parent {
         return Err(io::Error::from_raw_os_error(libc::ESRCH));
-    }
-    for &group in groups {
-        // SAFETY: the buffer is one byte of a constant, the descriptor is open (caller's promise). "0" is the writer.
-        let written = unsafe { libc::write(group, b"0".as_ptr().cast(), 1) };
-        if written != 1 {
-            return Err(io::Error::last_os_error());
-        }
     }
     const FIRST_AFTER_STANDARD_STREAMS: libc::c_uint = 3;
     // SAFETY: CLOSE_RANGE_CLOEXEC only sets a flag on descriptors; none is closed before exec.

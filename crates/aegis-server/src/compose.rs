@@ -36,6 +36,7 @@ pub(crate) struct Composed {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn Ids>,
     pub(crate) providers: Arc<Providers>,
+    pub(crate) sandbox: Arc<ProcessSandbox>,
 }
 
 /// Composes a daemon of the folder `home`.
@@ -53,17 +54,14 @@ pub(crate) async fn compose(
     let router = Arc::new(Router::new(settings, clock.clone()).map_err(|error| models::refused(&error))?);
     let run = run_folder(home)?;
     let sandbox = SandboxSettings { run_folder: Some(run.clone()), ..SandboxSettings::new(home) };
-    // Side by side: the one waits mostly for the disk, the other for processes.
-    let (store, sandbox) =
-        tokio::try_join!(open_store(home, node, clock.clone(), ids.clone(), accept_restored), async {
-            ProcessSandbox::probe(sandbox).await.map_err(sandbox_failed)
-        })?;
-    let store = Arc::new(store);
+    // The probe goes on while the journal opens and the daemon begins to listen; it is awaited before any work is taken.
+    let sandbox = Arc::new(ProcessSandbox::begin(sandbox));
+    let store = Arc::new(open_store(home, node, clock.clone(), ids.clone(), accept_restored).await?);
     let volumes = LocalVolumes::new(volume_settings(home, &run)).map_err(volume_failed)?;
     let ports = Ports {
         journal: store.clone(),
         model: router.clone(),
-        sandbox: Arc::new(sandbox),
+        sandbox: sandbox.clone(),
         volume: Arc::new(volumes),
         tools: vec![Arc::new(FileTools::new())],
         secrets,
@@ -75,7 +73,7 @@ pub(crate) async fn compose(
     ids.fill(&mut seed);
     let providers = Arc::new(Providers::new(home, u64::from_ne_bytes(seed)));
     providers.apply(node).await?;
-    Ok(Composed { kernel, store, router, clock, ids, providers })
+    Ok(Composed { kernel, store, router, clock, ids, providers, sandbox })
 }
 
 /// What the kernel takes from a configuration.
@@ -132,7 +130,7 @@ fn volume_settings(home: &Path, run: &Path) -> LocalSettings {
     LocalSettings { data: home.to_owned(), run, owner }
 }
 
-fn sandbox_failed(error: SandboxError) -> Diagnosis {
+pub(crate) fn sandbox_failed(error: SandboxError) -> Diagnosis {
     match error {
         SandboxError::CapabilityMissing(what) => Diagnosis::new(ErrorCode::CapabilityMissing, what),
         SandboxError::Start(what) | SandboxError::Io(what) => Diagnosis::internal(what),

@@ -7,6 +7,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use aegis_core::{Body, Diagnosis};
+use aegis_kernel::Caller;
+use aegis_sandbox::ProcessSandbox;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +28,8 @@ use crate::{VERSION, listen, models, platform, routes};
 const STOP_GRACE: Duration = Duration::from_secs(20);
 /// How often volumes whose time has come are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
+/// Volumes removed in one sweep.
+const SWEEP_MAX: usize = 100;
 
 /// How a daemon is started.
 #[derive(Debug, Clone)]
@@ -55,12 +59,12 @@ pub async fn serve(config: LoadedConfig, options: Options) -> Result<(), Diagnos
     let composed = compose::compose(folder.path(), &config, options.accept_restored).await?;
     let stop = CancellationToken::new();
     let app = Arc::new(app(&config, &folder, address, &composed, &stop)?);
-    let Composed { kernel, store, providers, .. } = composed;
+    let Composed { kernel, store, providers, sandbox, .. } = composed;
     let tasks = TaskTracker::new();
     tasks.spawn(listen::listen(listener, routes::router(&app), stop.clone()));
     tasks.spawn(record_refusals(app.clone(), stop.clone()));
     tasks.spawn(sweep_volumes(app.clone(), stop.clone()));
-    let started = start(&app, &config, &options).await;
+    let started = start(&app, &sandbox, &config, &options).await;
     if started.is_ok() {
         tracing::info!(%address, home = %folder.path().display(), version = VERSION, "ready");
         while let Signal::Reload = signals.next().await {
@@ -116,7 +120,13 @@ pub(crate) fn app(
     })
 }
 
-async fn start(app: &App, config: &LoadedConfig, options: &Options) -> Result<(), Diagnosis> {
+async fn start(
+    app: &App,
+    sandbox: &ProcessSandbox,
+    config: &LoadedConfig,
+    options: &Options,
+) -> Result<(), Diagnosis> {
+    sandbox.known().await.map_err(compose::sandbox_failed)?;
     platform::deploy(&app.kernel, config.node(), &compose::base(config, &options.home)).await?;
     app.kernel.start().await?;
     record(app, Body::DaemonStarted { version: VERSION.to_owned(), config: config.digest() }).await;
@@ -185,8 +195,18 @@ async fn sweep_volumes(app: Arc<App>, stop: CancellationToken) {
         if !app.is_ready() {
             continue;
         }
-        if let Err(error) = app.kernel.sweep_volumes().await {
-            tracing::warn!(%error, "expired volumes cannot be listed");
+        let expired = match app.journal().expired_volumes(app.clock.now(), SWEEP_MAX).await {
+            Ok(expired) => expired,
+            Err(error) => {
+                tracing::warn!(%error, "expired volumes cannot be listed");
+                continue;
+            }
+        };
+        for volume in expired {
+            let caller = Caller { tenant: volume.tenant.clone(), actor: aegis_core::Actor::daemon() };
+            if let Err(error) = app.kernel.remove_volume(&caller, volume.id).await {
+                tracing::warn!(volume = %volume.id, %error, "an expired volume stays");
+            }
         }
     }
 }
