@@ -56,5 +56,6 @@ bench:
     cargo build --release -p aegis
     cargo bench -p aegis-e2e --bench node
     AEGIS_BENCH_PASSES=20000 cargo test --release --quiet -p aegis-kernel --lib monitor::speed -- --nocapture
+    cargo bench -p aegis-security --bench smcp
     cargo bench -p aegis-sandbox --bench launch
     cargo bench -p aegis-store --bench journal
