@@ -24,7 +24,7 @@ fn busy() -> Script {
             &json!({"command": "sh", "args": ["-c", "cat a.txt; echo inside > b.txt; id -u; ls /proc | grep -c '^[0-9]'"]}),
         ),
         2 => Reply::call("fs.read", &json!({"path": "/workspace/b.txt"})),
-        _ => Reply::text(&seen.tool_result_texts().collect::<Vec<_>>().join("\n---\n")),
+        _ => Reply::text(seen.tool_result_texts().collect::<Vec<_>>().join("\n---\n")),
     })
 }
 
