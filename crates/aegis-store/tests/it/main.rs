@@ -1,5 +1,10 @@
 //! Integration tests of the store: real SQLite, real files, real processes.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a step that fails is a test that fails")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a step that fails is a test that fails; what is skipped says why"
+)]
 
 mod conformance;
 mod copies;
@@ -7,4 +12,5 @@ mod crash;
 mod folder;
 mod full_disk;
 mod lifecycle;
+mod power;
 mod tamper;
