@@ -4,6 +4,7 @@
 //! implementation passes; `Clock`, `Ids` and `Secrets` have none.
 
 mod clock;
+mod egress;
 mod journal;
 mod model;
 mod sandbox;
@@ -12,6 +13,9 @@ mod tool;
 mod volume;
 
 pub use clock::{Clock, Ids};
+pub use egress::{
+    Egress, EgressEnd, EgressGrant, EgressLimits, EgressOutcome, EgressPolicy, EgressRequest, EgressWay,
+};
 pub use journal::{
     AgentPage, AgentRecord, AgentState, AgentVersion, Append, Appended, BlobCopy, EventQuery, ExecutionPage,
     ExecutionQuery, ExecutionRecord, ExecutionStatus, Head, IterationRecord, Journal, JournalError, NewBlob,
@@ -19,8 +23,9 @@ pub use journal::{
 };
 pub use model::{Model, ModelFacts};
 pub use sandbox::{
-    ControlConnection, Ended, HostFile, Mount, Role, Sandbox, SandboxCapabilities, SandboxError,
-    SandboxLimits, SandboxSpec, Sandboxed, Violation,
+    API_PORT, API_SOCKET, ControlConnection, Door, DoorConnection, DoorStream, Doors, EGRESS_PORT, Ended,
+    HostFile, Mount, Role, Sandbox, SandboxCapabilities, SandboxError, SandboxLimits, SandboxSpec, Sandboxed,
+    Violation,
 };
 pub use secrets::{
     KnownSecret, Resolved, SECRET_BYTES_MAX, SECRET_BYTES_MIN, SecretError, SecretName, SecretRecord,

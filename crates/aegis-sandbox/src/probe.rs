@@ -102,6 +102,7 @@ fn canary(engine: &Arc<Engine>) -> Result<(), String> {
         cwd: "/".to_owned(),
         files: Vec::new(),
         mounts: Vec::new(),
+        doors: aegis_kernel::port::Doors::NONE,
         uid: engine.uid_for(execution),
         limits: SandboxLimits {
             cpu_millicores: 1000,

@@ -307,6 +307,7 @@ impl Driver {
                 HostFile { name: "prompt.txt".to_owned(), bytes: prompt.as_bytes().to_vec() },
             ],
             mounts,
+            doors: crate::port::Doors::NONE,
             uid: self.services.ports.sandbox.uid_for(self.ledger.execution),
             limits: self.blueprint.limits,
             // A validator may look at standard output: what a model may answer has to fit.

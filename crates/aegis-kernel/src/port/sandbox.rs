@@ -1,10 +1,15 @@
 //! Sandboxes: where agents and validators run.
 
+use std::io;
 use std::path::PathBuf;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use aegis_core::{ExecutionId, ExitStatus, SandboxFacts};
 use async_trait::async_trait;
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::OwnedSemaphorePermit;
 
 /// What runs in a sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +55,50 @@ pub struct SandboxLimits {
     pub explicit: bool,
 }
 
+/// Which ways to the daemon a bootstrap's sandbox has beside the control socket. Each sandbox has its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Doors {
+    /// Models and SMCP: a socket at [`API_SOCKET`], and HTTP on 127.0.0.1, port [`API_PORT`].
+    pub api: bool,
+    /// The egress proxy: HTTP on 127.0.0.1, port [`EGRESS_PORT`].
+    pub egress: bool,
+}
+
+/// The api socket inside, where [`Doors::api`] is given.
+pub const API_SOCKET: &str = "/run/aegis/api/api.sock";
+/// Where programs inside that need TCP find the API, on 127.0.0.1 of the sandbox's own network.
+pub const API_PORT: u16 = 8088;
+/// Where programs inside find the egress proxy, on 127.0.0.1 of the sandbox's own network.
+pub const EGRESS_PORT: u16 = 3128;
+
+impl Doors {
+    /// No way but the control socket.
+    pub const NONE: Self = Self { api: false, egress: false };
+
+    /// The environment variables by which programs inside find the doors; none for a door that is not there.
+    pub fn environment(self) -> Vec<(String, String)> {
+        let mut variables = Vec::new();
+        let mut add = |name: &str, value: String| variables.push((name.to_owned(), value));
+        if self.api {
+            let url = format!("http://127.0.0.1:{API_PORT}");
+            add("AEGIS_API_SOCKET", API_SOCKET.to_owned());
+            add("OPENAI_BASE_URL", format!("{url}/v1"));
+            add("ANTHROPIC_BASE_URL", url.clone());
+            add("AEGIS_ORCHESTRATOR_URL", url);
+        }
+        if self.egress {
+            let url = format!("http://127.0.0.1:{EGRESS_PORT}");
+            for name in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {
+                add(name, url.clone());
+            }
+            for name in ["NO_PROXY", "no_proxy"] {
+                add(name, "127.0.0.1,localhost,::1".to_owned());
+            }
+        }
+        variables
+    }
+}
+
 /// What to run.
 #[derive(Debug, Clone)]
 pub struct SandboxSpec {
@@ -71,6 +120,9 @@ pub struct SandboxSpec {
     pub files: Vec<HostFile>,
     /// Volumes.
     pub mounts: Vec<Mount>,
+    /// Ways to the daemon beside the control socket; a validator has none. The variables of
+    /// [`Doors::environment`] are not added by themselves.
+    pub doors: Doors,
     /// The host user to run as; the daemon's own where it is not root.
     pub uid: u32,
     /// Limits.
@@ -82,7 +134,7 @@ pub struct SandboxSpec {
 /// Something that happened inside that the daemon saw and that should be on record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Violation {
-    /// Which door: `control`, `limits`.
+    /// Which door: `control`, `api`, `limits`.
     pub door: &'static str,
     /// A stable name: `second_connection`, `wrong_peer`, `memory`, `pids`.
     pub what: &'static str,
@@ -138,6 +190,86 @@ pub struct ControlConnection {
     pub stream: UnixStream,
 }
 
+/// Through which door a connection came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Door {
+    /// Models and SMCP.
+    Api,
+    /// The egress proxy.
+    Egress,
+}
+
+/// A connection from inside a sandbox. The door it came through says who speaks: the execution, in this generation.
+#[derive(Debug)]
+pub struct DoorConnection {
+    /// Which door.
+    pub door: Door,
+    /// The execution.
+    pub execution: ExecutionId,
+    /// Its generation.
+    pub generation: u32,
+    /// The connection. HTTP/1.1 is spoken on it.
+    pub stream: DoorStream,
+}
+
+/// The stream of a [`DoorConnection`]. It takes one of the sandbox's places until it is dropped.
+#[derive(Debug)]
+pub struct DoorStream {
+    stream: Either,
+    _place: OwnedSemaphorePermit,
+}
+
+#[derive(Debug)]
+enum Either {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+impl DoorStream {
+    /// A connection to the socket in the sandbox's folder.
+    pub fn unix(stream: UnixStream, place: OwnedSemaphorePermit) -> Self {
+        Self { stream: Either::Unix(stream), _place: place }
+    }
+    /// A connection over the sandbox's own network.
+    pub fn tcp(stream: TcpStream, place: OwnedSemaphorePermit) -> Self {
+        Self { stream: Either::Tcp(stream), _place: place }
+    }
+}
+
+impl AsyncRead for DoorStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Either::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Either::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for DoorStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.stream {
+            Either::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Either::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Either::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Either::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Either::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Either::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
 /// A running sandbox. Dropping it kills the process tree.
 #[async_trait]
 pub trait Sandboxed: Send + Sync {
@@ -146,6 +278,12 @@ pub trait Sandboxed: Send + Sync {
     /// Waits for the bootstrap's one connection, checks its peer, closes the listener and unlinks the socket before
     /// it returns. Fails if the sandbox ends first. At most once; a validator has none.
     async fn control(&self) -> Result<ControlConnection, SandboxError>;
+    /// Waits for the next connection through one of the spec's doors. While as many are held as a sandbox may have,
+    /// further ones wait. Fails when the sandbox ends, and at once if it has no doors. May be called by one task at a
+    /// time, again and again.
+    async fn door(&self) -> Result<DoorConnection, SandboxError> {
+        Err(SandboxError::Start("this sandbox has no doors".to_owned()))
+    }
     /// Waits until the first process ended, then kills what is left and proves the tree dead.
     async fn wait(&self) -> Result<Ended, SandboxError>;
     /// Asks the whole tree to end now; `wait` then returns soon.

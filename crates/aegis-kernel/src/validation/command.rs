@@ -83,6 +83,7 @@ impl Driver {
             cwd: "/workspace".to_owned(),
             files: vec![HostFile { name: "candidate".to_owned(), bytes: candidate.text.as_bytes().to_vec() }],
             mounts,
+            doors: crate::port::Doors::NONE,
             uid: self.services.ports.sandbox.uid_for(self.ledger.execution),
             limits: self.blueprint.limits,
             output_bytes_max: COMMAND_OUTPUT_BYTES_MAX,

@@ -33,6 +33,7 @@ pub fn program(sandbox: &dyn Sandbox, number: u128, argv: &[&str]) -> SandboxSpe
         cwd: "/workspace".to_owned(),
         files: Vec::new(),
         mounts: Vec::new(),
+        doors: aegis_kernel::port::Doors::NONE,
         uid: sandbox.uid_for(execution),
         limits: SandboxLimits {
             cpu_millicores: 2000,
