@@ -1,5 +1,6 @@
 //! SMCP from both sides: what a client and the daemon sign, and what an attacker sends.
 
+mod messages;
 mod order;
 mod python;
 mod token;
