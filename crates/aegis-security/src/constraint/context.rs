@@ -82,6 +82,14 @@ impl SecurityContext {
     pub fn capability(&self, index: usize) -> Option<&Capability> {
         self.capabilities.get(index).map(|compiled| &compiled.source)
     }
+    /// The tools each capability is about, in order.
+    pub(crate) fn tool_patterns(&self) -> impl Iterator<Item = &ToolPattern> {
+        self.capabilities.iter().map(|compiled| &compiled.tool)
+    }
+    /// What is denied before any capability.
+    pub(crate) fn deny_patterns(&self) -> &[ToolPattern] {
+        &self.deny_list
+    }
 }
 
 fn compile(source: Capability) -> Result<Compiled, ConstraintError> {

@@ -33,7 +33,7 @@ impl DomainPattern {
 }
 
 /// Lower case, without the root's dot; `None` unless it is made of labels of letters, digits, `-` and `_`.
-fn canonical_host(text: &str) -> Option<String> {
+pub(crate) fn canonical_host(text: &str) -> Option<String> {
     let name = text.strip_suffix('.').unwrap_or(text);
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())

@@ -10,3 +10,5 @@ mod egress;
 mod merkle;
 #[cfg(test)]
 mod smcp;
+#[cfg(test)]
+mod policy;
