@@ -25,6 +25,7 @@ pub async fn verify(
     checkpoint: Option<&Path>,
     public_key: Option<[u8; 32]>,
 ) -> Result<VerifyReport, Diagnosis> {
+    must_have_journal(folder)?;
     let checkpoint_copy = match checkpoint {
         Some(path) => Some(std::fs::read_to_string(path).map_err(|error| {
             Diagnosis::new(ErrorCode::InvalidInput, format!("`{}`: {error}", path.display()))

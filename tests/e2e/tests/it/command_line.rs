@@ -164,6 +164,50 @@ async fn what_is_wrong_is_told_with_its_place_and_remedy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn exit_codes_are_the_same_in_words_and_in_json() {
+    let mut node = Node::with(Script::rules(Vec::new())).start().await;
+    let id = "01a1fea1-9a86-78e4-99ed-3cada3352635";
+    let told: &[(&[&str], i32, &str)] = &[
+        (&["agent", "show", "nobody"], 1, "not_found"),
+        (&["task", "execute", "nobody"], 1, "not_found"),
+        (&["task", "cancel", id], 1, "not_found"),
+        (&["volume", "files", id], 1, "not_found"),
+        (&["audit", "prove", "99999"], 1, "not_found"),
+        (&["journal", "verify", "--data", "/nowhere"], 1, "not_found"),
+        (&["audit", "export", "--to", "/nowhere/x", "--data", "/nowhere"], 1, "not_found"),
+        (&["audit", "query", "--since", "yesterday"], 2, "invalid_input"),
+        (&["task", "list", "--status", "bogus"], 2, "invalid_input"),
+        (&["nonsense"], 2, "invalid_input"),
+        (&["workflow", "list"], 2, "capability_missing"),
+        (&["daemon", "start"], 4, "conflict"),
+        (&["journal", "rebuild"], 4, "conflict"),
+    ];
+    let check = |node: &Node, arguments: &[&str], code: i32, name: &str| {
+        let words = node.run(arguments).expect_code(code);
+        assert!(
+            words.stderr.starts_with("error: ") && words.stdout.is_empty(),
+            "{arguments:?}: {}",
+            words.stderr
+        );
+        let json = node.run(&[arguments, &["--output", "json"]].concat()).expect_code(code);
+        let error: serde_json::Value = serde_json::from_str(&json.stderr).expect("one JSON object");
+        assert_eq!(
+            (&error["code"], &error["exit_code"]),
+            (&name.into(), &code.into()),
+            "{arguments:?}: {error}"
+        );
+        assert!(json.stdout.is_empty(), "{arguments:?}: {}", json.stdout);
+    };
+    for (arguments, code, name) in told {
+        check(&node, arguments, *code, name);
+    }
+    assert_eq!(node.stop_daemon(), Some(0));
+    for arguments in [["agent", "list"], ["task", "list"], ["audit", "query"], ["daemon", "status"]] {
+        check(&node, &arguments, 5, "unreachable");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn logs_are_told_of_finished_and_running_executions() {
     let script =
         Script::new(|seen| match seen.messages.iter().filter(|message| message.role == "tool").count() {
