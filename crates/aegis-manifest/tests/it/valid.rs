@@ -86,6 +86,12 @@ fn validators_are_read_from_both_forms() {
     );
     let names: Vec<&str> = map.spec.execution.validation.iter().map(Validator::name).collect();
     assert_eq!(names, ["exit_code", "json_schema", "regex", "semantic"]);
+
+    // No validator at all: then the bootstrap must still exit with 0.
+    let lenient = agent(
+        "  runtime: {language: python}\n  execution:\n    validation:\n      system: {must_succeed: false}\n",
+    );
+    assert!(lenient.spec.execution.validation.is_empty());
 }
 
 #[test]
