@@ -8,6 +8,7 @@ pub mod checkpoint;
 pub mod commitment;
 pub mod constraint;
 pub mod egress;
+pub mod label;
 pub mod merkle;
 pub mod note;
 pub mod policy;
