@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aegis_core::{Denial, DenialCode, Tenant};
+use aegis_security::constraint::RateLimit;
+use aegis_security::rate::{Admission, Exceeded};
 
 use super::Permit;
 
@@ -12,7 +14,7 @@ use super::Permit;
 const COUNTERS_MAX: usize = 4_096;
 
 /// What a capability limits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Limits {
     /// Calls within a window.
     pub(crate) rate: Option<(u32, Duration)>,
@@ -20,13 +22,11 @@ pub(crate) struct Limits {
     pub(crate) concurrent: Option<u32>,
 }
 
-/// Limits are a capability's: all runs of a tenant share them.
-type Key = (Tenant, String);
+/// Limits are a capability's: all runs of a tenant share them. Limits that a reload changed are counted afresh.
+type Key = (Tenant, String, Limits);
 
-#[derive(Default)]
 struct Counter {
-    calls: std::collections::VecDeque<Duration>,
-    under_way: u32,
+    admission: Admission,
     last_used: Duration,
 }
 
@@ -43,58 +43,49 @@ pub(crate) struct Reserved {
 }
 
 impl Limiter {
-    /// Lets a call through, or says which limit it meets. `now` is monotonic time. All layers' limits hold.
+    /// Lets a call through, or says which limit it meets. `now` is monotonic time. All layers' limits hold; a call that
+    /// one layer refuses still counts in the windows of those asked before.
     pub(crate) fn reserve(&self, permit: &Permit, now: Duration) -> Result<Reserved, Denial> {
+        // What was reserved is given back after the lock, should a later layer refuse.
+        let mut reserved = Reserved { counters: Arc::clone(&self.counters), keys: Vec::new() };
         let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
         for (rule, limits) in &permit.limits {
-            let counter = counters.entry((permit.tenant.clone(), rule.clone())).or_default();
+            let key = (permit.tenant.clone(), rule.clone(), *limits);
+            let fresh = || Counter { admission: admission(*limits), last_used: now };
+            let counter = counters.entry(key.clone()).or_insert_with(fresh);
             counter.last_used = now;
-            check(counter, *limits, rule, now)?;
-        }
-        let mut keys = Vec::new();
-        for (rule, limits) in &permit.limits {
-            let key = (permit.tenant.clone(), rule.clone());
-            if let Some(counter) = counters.get_mut(&key) {
-                counter.under_way += 1;
-                if limits.rate.is_some() {
-                    counter.calls.push_back(now);
-                }
-                keys.push(key);
+            if let Err(exceeded) = counter.admission.admit(now) {
+                drop(counters);
+                return Err(refused(rule, &exceeded));
             }
+            reserved.keys.push(key);
         }
         evict(&mut counters);
-        Ok(Reserved { counters: Arc::clone(&self.counters), keys })
+        drop(counters);
+        Ok(reserved)
     }
 }
 
-fn check(counter: &mut Counter, limits: Limits, rule: &str, now: Duration) -> Result<(), Denial> {
-    let refuse = |message: String| {
-        Err(Denial {
-            code: DenialCode::RateLimitExceeded,
-            rule: rule.to_owned(),
-            message,
-            remedy: "wait, or raise the limit in the security context".to_owned(),
-        })
-    };
-    if let Some(most) = limits.concurrent
-        && counter.under_way >= most
-    {
-        return refuse(format!("{most} calls are under way already."));
+fn admission(limits: Limits) -> Admission {
+    let rate = limits.rate.map(|(calls, window)| RateLimit {
+        calls,
+        per_seconds: u32::try_from(window.as_secs()).unwrap_or(u32::MAX),
+    });
+    Admission::new(rate, limits.concurrent)
+}
+
+fn refused(rule: &str, exceeded: &Exceeded) -> Denial {
+    Denial {
+        code: DenialCode::RateLimitExceeded,
+        rule: rule.to_owned(),
+        message: format!("{exceeded}."),
+        remedy: "wait, or raise the limit in the security context".to_owned(),
     }
-    if let Some((calls, window)) = limits.rate {
-        while counter.calls.front().is_some_and(|at| now.saturating_sub(*at) >= window) {
-            counter.calls.pop_front();
-        }
-        if counter.calls.len() >= calls as usize {
-            return refuse(format!("{calls} calls per {} s are permitted.", window.as_secs()));
-        }
-    }
-    Ok(())
 }
 
 fn evict(counters: &mut HashMap<Key, Counter>) {
     while counters.len() > COUNTERS_MAX {
-        let idle = counters.iter().filter(|(_, counter)| counter.under_way == 0);
+        let idle = counters.iter().filter(|(_, counter)| counter.admission.running() == 0);
         let Some(oldest) = idle.min_by_key(|(_, counter)| counter.last_used).map(|(key, _)| key.clone())
         else {
             return;
@@ -108,7 +99,7 @@ impl Drop for Reserved {
         let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
         for key in &self.keys {
             if let Some(counter) = counters.get_mut(key) {
-                counter.under_way = counter.under_way.saturating_sub(1);
+                counter.admission.finish();
             }
         }
     }

@@ -257,3 +257,19 @@ async fn no_result_is_told_beyond_the_limit_whatever_the_tool_does() {
     let told = journal.text(result);
     assert!(told.len() <= TOOL_RESULT_BYTES_MAX && told.contains("(only the first"), "{}", told.len());
 }
+
+#[test]
+fn a_layer_that_refuses_gives_back_what_another_let_through() {
+    let one = Limits { rate: None, concurrent: Some(1) };
+    let none = Limits { rate: None, concurrent: Some(0) };
+    let permit = |limits: &[(&str, Limits)]| Permit {
+        tenant: Tenant::default_tenant(),
+        rule: "r".into(),
+        limits: limits.iter().map(|(rule, limits)| ((*rule).to_owned(), *limits)).collect(),
+        max_response_bytes: None,
+        ask: false,
+    };
+    let limiter = Limiter::default();
+    assert!(limiter.reserve(&permit(&[("outer", one), ("inner", none)]), Duration::ZERO).is_err());
+    assert!(limiter.reserve(&permit(&[("outer", one)]), Duration::ZERO).is_ok(), "it is not under way");
+}
