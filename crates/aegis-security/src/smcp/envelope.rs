@@ -108,7 +108,8 @@ impl Envelope {
     ///
     /// # Errors
     ///
-    /// Fails with [`SmcpCode::InvalidEnvelope`] if the payload is not a request or cannot be signed.
+    /// Fails with [`SmcpCode::InvalidEnvelope`] if the payload is not a request or is one that [`strict_json`] does not
+    /// take: it holds a number beyond ±(2^53 − 1), or is nested too deeply.
     pub fn sign(
         protocol: Protocol,
         security_token: &str,
@@ -117,18 +118,14 @@ impl Envelope {
         key: &SigningKey,
     ) -> Result<Self, SmcpError> {
         let request_id = request(&payload)?;
+        let canonical = canonical::to_bytes(&payload).map_err(unsignable)?;
+        // What is signed is what its reader gets; what no reader would take is not signed.
+        let payload = strict_json::parse(&canonical, ENVELOPE_BYTES_MAX).map_err(unsignable)?;
         let seconds = now.micros().div_euclid(1_000_000);
-        let mut envelope = Self {
-            protocol,
-            security_token: security_token.to_owned(),
-            signature: [0; SIGNATURE_BYTES],
-            payload,
-            timestamp: Timestamp::from_micros(seconds.saturating_mul(1_000_000)).seconds(),
-            seconds,
-            request_id,
-        };
-        envelope.signature = key.sign(&envelope.signed_bytes()?);
-        Ok(envelope)
+        let signature = key.sign(&frame(canonical, security_token, seconds)?);
+        let timestamp = Timestamp::from_micros(seconds.saturating_mul(1_000_000)).seconds();
+        let security_token = security_token.to_owned();
+        Ok(Self { protocol, security_token, signature, payload, timestamp, seconds, request_id })
     }
 
     /// Reads an envelope's JSON: the shape, then the protocol's name.
@@ -177,14 +174,7 @@ impl Envelope {
     ///
     /// Fails with [`SmcpCode::InvalidEnvelope`] if the payload holds an integer beyond ±(2^53 − 1).
     pub fn signed_bytes(&self) -> Result<Vec<u8>, SmcpError> {
-        let wrong = |error| SmcpError::shape(format!("the payload cannot be signed: {error}"));
-        // The names are in the order that RFC 8785 puts them.
-        let mut bytes = b"{\"payload\":".to_vec();
-        bytes.extend(canonical::to_bytes(&self.payload).map_err(wrong)?);
-        bytes.extend_from_slice(b",\"security_token\":");
-        bytes.extend(canonical::to_bytes(&Value::from(self.security_token.as_str())).map_err(wrong)?);
-        bytes.extend_from_slice(format!(",\"timestamp\":{}}}", self.seconds).as_bytes());
-        Ok(bytes)
+        frame(canonical::to_bytes(&self.payload).map_err(unsignable)?, &self.security_token, self.seconds)
     }
 
     /// Checks the signature. Answers with the nonce: SHA-256 of the signed bytes.
@@ -267,6 +257,21 @@ pub fn success(protocol: Protocol, request_id: &RequestId, result: Value) -> Val
 /// What `_meta` of the daemon's own calls says.
 pub(super) fn kernel_meta(model_call: &str) -> Value {
     json!({ SIGNER_KEY: SIGNER_KERNEL, MODEL_CALL_KEY: model_call })
+}
+
+fn unsignable(error: impl std::fmt::Display) -> SmcpError {
+    SmcpError::shape(format!("the payload cannot be signed: {error}"))
+}
+
+/// The signed bytes around a canonical payload.
+fn frame(payload: Vec<u8>, security_token: &str, seconds: i64) -> Result<Vec<u8>, SmcpError> {
+    // The names are in the order that RFC 8785 puts them.
+    let mut bytes = b"{\"payload\":".to_vec();
+    bytes.extend(payload);
+    bytes.extend_from_slice(b",\"security_token\":");
+    bytes.extend(canonical::to_bytes(&Value::from(security_token)).map_err(unsignable)?);
+    bytes.extend_from_slice(format!(",\"timestamp\":{seconds}}}").as_bytes());
+    Ok(bytes)
 }
 
 fn text(members: &mut Map<String, Value>, name: &str, bytes_max: usize) -> Result<String, SmcpError> {
@@ -375,6 +380,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_signed_is_what_its_reader_gets() {
+        let key = SigningKey::from_seed(&[1; 32]);
+        let payload =
+            json!({"jsonrpc": "2.0", "id": 1, "method": "x", "params": {"whole": 2.0, "zero": -0.0}});
+        let envelope = Envelope::sign(Protocol::Smcp, "t", payload, Timestamp::from_micros(0), &key).unwrap();
+        assert_eq!(envelope.params(), &json!({"whole": 2, "zero": 0}));
+        assert_eq!(Envelope::parse(envelope.to_json().to_string().as_bytes()), Ok(envelope));
+    }
+
+    #[test]
     fn what_is_not_a_request_is_not_signed() {
         let key = SigningKey::from_seed(&[1; 32]);
         for payload in [
@@ -387,6 +402,7 @@ mod tests {
             json!({"jsonrpc": "2.0", "method": "x", "id": 1, "params": []}),
             json!({"jsonrpc": "2.0", "method": "x", "id": 1, "result": {}}),
             json!({"jsonrpc": "2.0", "method": "x", "id": 1, "params": {"n": u64::MAX}}),
+            json!({"jsonrpc": "2.0", "method": "x", "id": 1, "params": {"n": 1e300}}),
         ] {
             let signed =
                 Envelope::sign(Protocol::Smcp, "t", payload.clone(), Timestamp::from_micros(0), &key);

@@ -87,8 +87,8 @@ impl KernelSigner {
     ///
     /// # Errors
     ///
-    /// Fails with [`super::SmcpCode::InvalidEnvelope`] if the arguments cannot be signed: they hold an integer beyond
-    /// ±(2^53 − 1).
+    /// Fails with [`super::SmcpCode::InvalidEnvelope`] if the arguments cannot be signed: they hold a number beyond
+    /// ±(2^53 − 1), or are nested too deeply.
     pub fn sign(&self, call: &KernelCall<'_>, now: Timestamp) -> Result<Envelope, SmcpError> {
         let payload = json!({
             "jsonrpc": "2.0",
