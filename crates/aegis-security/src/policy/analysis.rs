@@ -68,3 +68,45 @@ impl Seen {
 fn is_context(variable: Option<&Value>) -> bool {
     variable.and_then(Value::as_str) == Some("context")
 }
+
+#[cfg(test)]
+mod tests {
+    use cedar_policy::Policy;
+
+    use super::*;
+
+    #[test]
+    fn what_a_condition_reads_is_seen() {
+        for (condition, arguments, values) in [
+            ("context.risk > 3", false, false),
+            ("context has labels", false, false),
+            ("context.arguments.hasTag(\"x\")", true, false),
+            ("principal == resource || context[\"numbers\"].hasTag(\"x\")", true, false),
+            ("context has path", false, true),
+            ("context has domain && true", false, true),
+            ("[context.command].contains(\"x\")", false, true),
+            ("resource.path == 3", false, false),
+            ("{\"path\": 3}.path == 3", false, false),
+            ("context has path.x", true, true),
+            ("context == {}", true, true),
+            ("[context].contains({}) && context.risk > 3", true, true),
+            ("(if true then context else context).risk == 3", true, true),
+        ] {
+            let text = format!("permit(principal, action, resource) when {{ {condition} }};");
+            let policy = Policy::parse(None, text).unwrap().to_json().unwrap();
+            assert_eq!(Uses::of(&policy), Uses { arguments, values }, "{condition}");
+        }
+    }
+
+    #[test]
+    fn what_one_rule_reads_the_layer_reads() {
+        let (arguments, values) =
+            (Uses { arguments: true, values: false }, Uses { arguments: false, values: true });
+        let mut uses = Uses::default();
+        uses.join(arguments);
+        assert_eq!(uses, arguments);
+        uses.join(values);
+        uses.join(Uses::default());
+        assert_eq!(uses, Uses { arguments: true, values: true });
+    }
+}

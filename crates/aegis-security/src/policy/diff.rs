@@ -225,8 +225,8 @@ fn rate(changes: &mut Changes, place: &str, before: Option<RateLimit>, after: Op
     changes.put(direction, place, before.map(text), after.map(text));
 }
 
-/// What changes between two versions of a soul's authority. A tool in no list asks, so a pattern that joins `review` may
-/// free a forbidden tool or hold an autonomous one: what it does is found by its place before.
+/// What changes between two versions of a soul's authority. A tool in no list asks, so a pattern that joins `review`
+/// never widens by itself; one that leaves it may, where `autonomous` names the tool too.
 pub fn diff_authorities(before: &Authority, after: &Authority) -> Vec<Change> {
     let mut changes = Changes::default();
     changes.entries("authority.autonomous", &before.autonomous, &after.autonomous, Direction::Widens);

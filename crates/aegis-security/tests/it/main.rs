@@ -9,6 +9,6 @@ mod egress;
 #[cfg(test)]
 mod merkle;
 #[cfg(test)]
-mod smcp;
-#[cfg(test)]
 mod policy;
+#[cfg(test)]
+mod smcp;

@@ -480,3 +480,22 @@ fn each_change_of_a_soul_widens_or_narrows() {
         []
     );
 }
+
+#[test]
+fn the_examples_of_the_documentation_are_right() {
+    let page = include_str!("../../../../../docs/concepts/policy.md");
+    let (before, after) = page.split_once("### Vocabulary").unwrap();
+    let code = |page: &str| {
+        let (prose, _) = page.split_once("## Working on policy").unwrap_or((page, ""));
+        prose.lines().filter_map(|line| line.strip_prefix("    ")).collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(check_text(&code(before)), []);
+    assert_eq!(check_text(&format!("permit(principal, action, resource);\n{}", code(after))), []);
+    let layer = text(&code(before));
+    let pay = |amount: f64| {
+        let arguments = json!({ "amount": amount });
+        explain(std::slice::from_ref(&layer), &Question { arguments: &arguments, ..call("bank.pay") })
+    };
+    assert_eq!(pay(100.0).ruling, Ruling::Permit);
+    assert_eq!(pay(100.5).layers[0].questions, ["Pay more than 100?"]);
+}
