@@ -3,5 +3,6 @@
 pub mod journal;
 pub mod model;
 pub mod sandbox;
+pub mod secrets;
 pub mod tool_host;
 pub mod volume;

@@ -3,5 +3,6 @@
 mod clock;
 pub mod conformance;
 pub mod scripted_model;
+pub mod vault;
 
 pub use clock::{SeededIds, TestClock};

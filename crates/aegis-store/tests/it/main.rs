@@ -9,8 +9,11 @@
 mod conformance;
 mod copies;
 mod crash;
+mod door;
 mod folder;
 mod full_disk;
 mod lifecycle;
 mod power;
+mod openbao;
+mod secret;
 mod tamper;
