@@ -1,6 +1,7 @@
 //! Layers of policy, asked from the outside.
 
 mod authoring;
+mod comparing;
 mod laws;
 mod layers;
 mod speed;
