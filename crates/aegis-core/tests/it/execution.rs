@@ -148,6 +148,19 @@ impl World {
         self.fact(Body::ActionCompleted { action, outcome, duration_ms: 1 });
     }
 
+    fn validate(&mut self, index: u32) {
+        let iteration = self.state.iteration;
+        self.fact(Body::ValidatorStarted { iteration, index });
+        if self.choose(12) == 0 {
+            return self.crash_and_recover();
+        }
+        let score = Score::from_millionths(u32::from(self.choose(3)) * 500_000);
+        let validator = "regex".into();
+        let verdict = Verdict { validator, passed: score == Score::ONE, score, confidence: Score::ONE };
+        let (reasoning, self_attested) = (blob(), false);
+        self.fact(Body::ValidatorCompleted { iteration, index, verdict, reasoning, self_attested });
+    }
+
     pub(crate) fn step(&mut self) -> bool {
         if self.choose(20) == 0 {
             self.crash_and_recover();
@@ -185,28 +198,7 @@ impl World {
                 self.ensure_sandbox();
                 self.end_sandbox();
             }
-            Next::Validate(index) => {
-                self.fact(Body::ValidatorStarted { iteration, index });
-                if self.choose(12) == 0 {
-                    self.crash_and_recover();
-                    return true;
-                }
-                let score = Score::from_millionths(u32::from(self.choose(3)) * 500_000);
-                let verdict = Verdict {
-                    validator: "regex".into(),
-                    passed: score == Score::ONE,
-                    score,
-                    confidence: Score::ONE,
-                };
-                let body = Body::ValidatorCompleted {
-                    iteration,
-                    index,
-                    verdict,
-                    reasoning: blob(),
-                    self_attested: false,
-                };
-                self.fact(body);
-            }
+            Next::Validate(index) => self.validate(index),
             Next::Score => self.record(Input::Score),
             Next::Conclude => self.record(Input::Conclude { error: Some(blob()) }),
             Next::TurnsExhausted | Next::ConversationTooLong => panic!("the script stops calling tools"),
