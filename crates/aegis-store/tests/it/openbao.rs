@@ -38,11 +38,11 @@ async fn read(store: &OpenBao, name: &str) -> Result<String, SecretError> {
 async fn until(what: &str, condition: impl Fn() -> bool) {
     for _ in 0..400 {
         if condition() {
-            return;
+            break;
         }
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
-    panic!("not within ten seconds: {what}");
+    assert!(condition(), "not within ten seconds: {what}");
 }
 
 #[tokio::test]
