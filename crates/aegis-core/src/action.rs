@@ -27,6 +27,11 @@ pub enum ActorLink {
         /// The execution it acts in.
         execution: ExecutionId,
     },
+    /// A tool server that asks of its own accord.
+    Server {
+        /// Its name in the node's configuration.
+        name: Name,
+    },
 }
 
 /// The principal of an action: the person or trigger first, then each agent down to the caller.

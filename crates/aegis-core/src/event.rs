@@ -12,7 +12,7 @@ use serde_json::Value;
 
 pub use body::Body;
 pub use parts::{
-    ExitStatus, Intent, KeyRole, LateDenial, Outcome, SandboxFacts, SecretChange, SecretUser,
+    ExitStatus, Intent, KeyRole, LateDenial, Outcome, SandboxFacts, SecretChange, SecretUser, ServerEnd,
 };
 
 use crate::{

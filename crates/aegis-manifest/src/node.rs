@@ -2,6 +2,7 @@
 
 mod later;
 mod llm;
+mod mcp_server;
 mod reference;
 mod sections;
 mod security_context;
@@ -14,13 +15,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use later::{
-    Database, FirecrackerSettings, Governance, Iam, McpServer, Metrics, Nats, SecretsSection, Smcp, Temporal,
-    Tls, Tracing,
+    Database, FirecrackerSettings, Governance, Iam, Metrics, Nats, SecretsSection, Smcp, Temporal, Tls,
+    Tracing,
 };
 pub use llm::{
     AliasTarget, LlmSection, LlmSelection, ModelEntry, Provider, ProviderProcess, ProviderType,
     SelectionStrategy, ToolCalling,
 };
+pub use mcp_server::{GovernedArgument, McpGrant, McpLimits, McpProtocol, McpServer};
 pub use reference::Reference;
 pub use sections::{
     JournalDurability, JournalSection, LogFormat, LogLevel, Logging, NetworkSection, NodeRole, NodeSection,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::BlobRef;
-use super::parts::{ExitStatus, Intent, KeyRole, Outcome, SandboxFacts, SecretChange, SecretUser};
+use super::parts::{ExitStatus, Intent, KeyRole, Outcome, SandboxFacts, SecretChange, SecretUser, ServerEnd};
 use crate::execution::{FailureReason, LoopPlan};
 use crate::{ActionId, AgentId, ApiKeyId, DenialCode, ExecutionId, Name, Score, Sha256, Timestamp, Verdict};
 
@@ -412,5 +412,49 @@ bodies! {
         by: SecretUser,
         /// The action it was for, if it was one action.
         action: Option<ActionId>,
+    }
+
+    /// A tool server answers, and its tools are known.
+    ServerStarted = "server.started" {
+        /// Its name in the node's configuration.
+        server: Name,
+        /// The protocol revision both sides speak.
+        protocol: String,
+        /// How often it was started again since it was last well.
+        restarts: u32,
+    }
+    /// A tool server no longer answers.
+    ServerStopped = "server.stopped" {
+        /// Its name.
+        server: Name,
+        /// Why.
+        reason: ServerEnd,
+    }
+    /// A tool server describes itself otherwise than was accepted: its tools refuse until a person accepts the change.
+    ServerHeld = "server.held" {
+        /// Its name.
+        server: Name,
+        /// SHA-256 of the canonical description that was accepted; absent where none was.
+        accepted: Option<Sha256>,
+        /// SHA-256 of the canonical description it shows.
+        shown: Sha256,
+    }
+    /// A tool server's description was accepted.
+    ServerAccepted = "server.accepted" {
+        /// Its name.
+        server: Name,
+        /// SHA-256 of the canonical description.
+        digest: Sha256,
+        /// Whether it was taken on first sight, by the configuration that names the server.
+        first: bool,
+    }
+    /// A tool server asked for something of its own accord.
+    ServerAsked = "server.asked" {
+        /// Its name.
+        server: Name,
+        /// The method: `sampling/createMessage`, `elicitation/create`, `roots/list`.
+        method: String,
+        /// Whether it was granted.
+        granted: bool,
     }
 }

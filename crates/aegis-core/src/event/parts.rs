@@ -195,3 +195,21 @@ pub enum SecretChange {
     /// All its versions are gone.
     Deleted,
 }
+
+/// Why a tool server no longer answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServerEnd {
+    /// It could not be started or reached.
+    NotStarted,
+    /// It started, and did not speak the protocol.
+    Protocol,
+    /// Its process ended, or its connection closed.
+    Ended,
+    /// It gave no sign of life.
+    Unresponsive,
+    /// It sent a message larger than permitted.
+    MessageTooLarge,
+    /// It was told to.
+    Told,
+}

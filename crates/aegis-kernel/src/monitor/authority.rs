@@ -152,7 +152,7 @@ impl Authority {
     fn files(&self, arguments: &Value, facts: &ToolFacts) -> Result<(), Denial> {
         for governed in &facts.governed {
             let GovernedKind::Path(access) = governed.kind else { continue };
-            let given = path_argument(arguments, governed.argument);
+            let given = path_argument(arguments, &governed.argument);
             let refuse = |message: String| Denial {
                 code: DenialCode::PathNotAllowed,
                 rule: "manifest:security.filesystem".to_owned(),
@@ -189,9 +189,11 @@ impl Authority {
             .iter()
             .map(|governed| match governed.kind {
                 GovernedKind::Path(_) => {
-                    GovernedValue::Path(path_argument(arguments, governed.argument).to_owned())
+                    GovernedValue::Path(path_argument(arguments, &governed.argument).to_owned())
                 }
-                GovernedKind::Command => command_argument(arguments, governed.argument),
+                GovernedKind::Command => command_argument(arguments, &governed.argument),
+                // No tool here declares one yet; an empty host matches no pattern.
+                GovernedKind::Url | GovernedKind::Domain => GovernedValue::Domain(String::new()),
             })
             .collect();
         let request = Request { tool: name, governed: &governed, arguments };

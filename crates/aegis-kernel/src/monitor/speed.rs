@@ -52,7 +52,7 @@ pub(super) fn read_tool() -> ToolFacts {
             }),
         },
         idempotent: true,
-        governed: vec![Governed { argument: "path", kind: GovernedKind::Path(Access::Read) }],
+        governed: vec![Governed { argument: "path".into(), kind: GovernedKind::Path(Access::Read) }],
     }
 }
 

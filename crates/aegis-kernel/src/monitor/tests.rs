@@ -52,7 +52,7 @@ fn file_tool(name: &str, access: Access) -> Arc<ToolFacts> {
             parameters: json!({"type": "object", "properties": {"path": {"type": "string"}}, "additionalProperties": false}),
         },
         idempotent: true,
-        governed: vec![Governed { argument: "path", kind: GovernedKind::Path(access) }],
+        governed: vec![Governed { argument: "path".into(), kind: GovernedKind::Path(access) }],
     })
 }
 

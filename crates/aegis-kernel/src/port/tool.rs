@@ -1,9 +1,11 @@
 //! Tools: what they are called, what they take, and which of their arguments are governed.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use aegis_core::{Denial, ExecutionId, ToolCall, ToolResult, ToolSchema};
 use async_trait::async_trait;
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::Workspace;
@@ -24,15 +26,32 @@ pub enum GovernedKind {
     Path(Access),
     /// A command: an array of strings, or a string that is its name.
     Command,
+    /// A URL: its host is checked as a domain.
+    Url,
+    /// A host name.
+    Domain,
 }
 
 /// An argument whose value the monitor checks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Governed {
     /// The argument's name at the top level of the arguments.
-    pub argument: &'static str,
+    pub argument: Cow<'static, str>,
     /// What it names.
     pub kind: GovernedKind,
+}
+
+impl Governed {
+    /// What a call gives for the argument: nothing if it leaves it out or gives `null`, one text, or a list of them.
+    /// `None` if it is anything else, so that nothing which cannot be checked is taken for a default.
+    pub fn values<'call>(&self, arguments: &'call Value) -> Option<Vec<&'call str>> {
+        match arguments.get(self.argument.as_ref()) {
+            None | Some(Value::Null) => Some(Vec::new()),
+            Some(Value::String(text)) => Some(vec![text]),
+            Some(Value::Array(items)) => items.iter().map(Value::as_str).collect(),
+            Some(_) => None,
+        }
+    }
 }
 
 /// What a tool is.
@@ -85,4 +104,24 @@ pub trait ToolHost: Send + Sync {
         call: &ToolCall,
         cancel: &CancellationToken,
     ) -> Result<ToolResult, ToolError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn values_are_texts_or_nothing_that_passes() {
+        let governed = Governed { argument: "paths".into(), kind: GovernedKind::Path(Access::Read) };
+        let of = |arguments: Value| governed.values(&arguments).map(|values| values.join(" "));
+        assert_eq!(of(json!({})).as_deref(), Some(""));
+        assert_eq!(of(json!({"paths": null})).as_deref(), Some(""));
+        assert_eq!(of(json!({"paths": "/a"})).as_deref(), Some("/a"));
+        assert_eq!(of(json!({"paths": ["/a", "/b"]})).as_deref(), Some("/a /b"));
+        for odd in [json!({"paths": ["/a", 1]}), json!({"paths": {"0": "/a"}}), json!({"paths": 1})] {
+            assert_eq!(of(odd.clone()), None, "{odd}");
+        }
+    }
 }

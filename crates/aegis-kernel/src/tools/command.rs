@@ -35,7 +35,7 @@ pub(crate) fn command_run_facts() -> ToolFacts {
             }),
         },
         idempotent: false,
-        governed: vec![Governed { argument: "command", kind: GovernedKind::Command }],
+        governed: vec![Governed { argument: "command".into(), kind: GovernedKind::Command }],
     }
 }
 

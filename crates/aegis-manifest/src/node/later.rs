@@ -36,33 +36,6 @@ pub struct FirecrackerSettings {
     pub rootfs_path: Option<String>,
 }
 
-/// A tool server.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct McpServer {
-    /// Its name.
-    pub name: String,
-    /// Whether it is used.
-    #[serde(default = "yes")]
-    pub enabled: bool,
-    /// The program, for a server on standard input and output.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub executable: Option<String>,
-    /// Its arguments.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub args: Vec<String>,
-    /// The address, for a server on HTTP.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub url: Option<String>,
-    /// Other settings.
-    #[serde(default, skip_serializing_if = "Settings::is_empty")]
-    pub config: Settings,
-}
-
-const fn yes() -> bool {
-    true
-}
-
 /// The signed tool protocol.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]

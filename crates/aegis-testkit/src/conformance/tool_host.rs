@@ -36,7 +36,7 @@ fn describes_itself(tool: &ToolFacts) {
     let is_property = |argument: &str| properties.is_some_and(|properties| properties.contains_key(argument));
     for governed in &tool.governed {
         assert!(
-            is_property(governed.argument),
+            is_property(&governed.argument),
             "`{name}` governs `{}`, which it does not take",
             governed.argument
         );

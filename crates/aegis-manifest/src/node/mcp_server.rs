@@ -1,0 +1,149 @@
+//! Tool servers that speak the Model Context Protocol.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Reference;
+
+type Settings = serde_json::Map<String, serde_json::Value>;
+
+/// A tool server: a program on standard input and output, or an address.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct McpServer {
+    /// Its name: 1 to 63 of `a-z`, `0-9` and `-`, not starting with `-`.
+    pub name: String,
+    /// Whether it is used.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// The program, for a server on standard input and output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub executable: Option<String>,
+    /// Its arguments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    /// Its environment, beside `PATH`, `HOME` and `LANG`; here is where its credentials go.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, Reference>,
+    /// The address, for a server on streamable HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Headers of each request to the address; here is where its credentials go.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, Reference>,
+    /// The protocol revision to speak.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub protocol: McpProtocol,
+    /// Arguments to check, by tool and argument, where the server does not declare them itself.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub governed: BTreeMap<String, BTreeMap<String, GovernedArgument>>,
+    /// Tools that may be called again after a crash, by the server's names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub idempotent: Vec<String>,
+    /// What the server may ask of its own accord; nothing by default.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grants: Vec<McpGrant>,
+    /// Hosts the server itself may reach; none by default.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub domain_allowlist: Vec<String>,
+    /// Limits.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub limits: McpLimits,
+    /// Other settings.
+    #[serde(default, skip_serializing_if = "Settings::is_empty")]
+    pub config: Settings,
+}
+
+/// What an argument names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum GovernedArgument {
+    /// A path that may be changed.
+    Path,
+    /// A path that is only read.
+    ReadPath,
+    /// A URL.
+    Url,
+    /// A command.
+    Command,
+    /// A host name.
+    Domain,
+}
+
+/// What a server may ask of its own accord.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum McpGrant {
+    /// A model's answer.
+    Sampling,
+    /// A person's answer.
+    Elicitation,
+    /// The folders it works on.
+    Roots,
+}
+
+/// A revision of the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub enum McpProtocol {
+    /// The newest both sides speak.
+    #[default]
+    #[serde(rename = "auto")]
+    Auto,
+    /// With a handshake.
+    #[serde(rename = "2025-11-25")]
+    Handshake,
+    /// Without a handshake.
+    #[serde(rename = "2026-07-28")]
+    Discovery,
+}
+
+/// Limits of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct McpLimits {
+    /// Seconds until it has started and told its tools.
+    #[schemars(range(min = 1, max = 600))]
+    pub start_timeout_seconds: u32,
+    /// Seconds a request may take.
+    #[schemars(range(min = 1, max = 3600))]
+    pub request_timeout_seconds: u32,
+    /// Seconds between two looks at whether it is well and unchanged.
+    #[schemars(range(min = 1, max = 3600))]
+    pub health_interval_seconds: u32,
+    /// Most bytes of one message of it.
+    #[schemars(range(min = 1024, max = 16_777_216))]
+    pub response_bytes_max: u32,
+    /// Most requests at once.
+    #[schemars(range(min = 1, max = 256))]
+    pub concurrent_max: u32,
+    /// Most requests that wait for their turn.
+    #[schemars(range(min = 0, max = 4096))]
+    pub queue_max: u32,
+    /// Lines of its standard error that are kept.
+    #[schemars(range(min = 0, max = 10_000))]
+    pub log_lines_max: u32,
+}
+
+impl Default for McpLimits {
+    fn default() -> Self {
+        Self {
+            start_timeout_seconds: 30,
+            request_timeout_seconds: 60,
+            health_interval_seconds: 30,
+            response_bytes_max: 4 << 20,
+            concurrent_max: 8,
+            queue_max: 64,
+            log_lines_max: 500,
+        }
+    }
+}
+
+const fn yes() -> bool {
+    true
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}

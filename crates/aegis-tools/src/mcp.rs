@@ -1,0 +1,35 @@
+//! Clients of tool servers that speak the Model Context Protocol (revisions 2025-11-25 and 2026-07-28), on the
+//! official SDK.
+//!
+//! Nothing here holds authority: the monitor has checked a call before it comes here. What a server says of itself is
+//! pinned by hash; when it says something else, its tools refuse until a person accepts the change. What a server asks
+//! of its own accord is refused unless the configuration grants it. How a process is started, where secrets come from,
+//! where pins are kept and where events go is passed in.
+
+mod bounded;
+mod connection;
+mod error;
+mod governed;
+mod handler;
+mod host;
+mod http;
+mod log;
+mod names;
+mod pin;
+mod result;
+mod servers;
+mod settings;
+mod starter;
+mod upstream;
+
+pub use error::McpError;
+pub use handler::{ListChanged, Progress, ProgressSink, ServerRequests};
+pub use host::McpTools;
+pub use http::http_client;
+pub use log::LogLine;
+pub use pin::{FieldChange, PinDiff, PinDocument, PinRecord, PinStore, PinnedTool, ToolChange};
+pub use result::{Attachment, McpResult};
+pub use servers::{CallOptions, McpParts, McpServers, ServerEvents, ServerKey, ServerView};
+pub use settings::{Reach, ServerLimits, ServerSettings, SettingsError};
+pub use starter::{Credentials, PlainStarter, ServerProcess, StartError, StartSpec, Started, Starter};
+pub use upstream::ServerState;

@@ -1,0 +1,450 @@
+//! One connection to a server, through the SDK.
+
+use std::collections::HashMap;
+use std::future::pending;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aegis_core::{Name, ServerEnd, Tenant};
+use aegis_manifest::node::McpProtocol;
+use rmcp::model::{
+    CallToolRequest, CallToolRequestParams, ClientRequest, InputRequest, InputRequiredResult,
+    ListToolsRequest, PaginatedRequestParams, ProgressToken, ProtocolVersion, ServerResult,
+    SubscriptionFilter,
+};
+use rmcp::service::{
+    ClientLifecycleMode, ClientServiceExt, PeerRequestOptions, RequestHandle, RoleClient, RunningService,
+    ServiceError,
+};
+use rmcp::transport::StreamableHttpClientTransport;
+use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
+use serde_json::Value;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::bounded::{BoundedLines, StreamEnd};
+use super::error::McpError;
+use super::handler::{Handler, ListChanged, ProgressSink, method_of};
+use super::http::CredentialedClient;
+use super::log::LogRing;
+use super::pin::{PinDocument, PinnedTool};
+use super::result::McpResult;
+use super::servers::McpParts;
+use super::settings::{Reach, ServerSettings};
+use super::starter::{ServerProcess, StartSpec};
+
+/// Most pages of a list that are read.
+const PAGES_MAX: usize = 64;
+/// Most tools of one server.
+const TOOLS_MAX: usize = 512;
+/// Most rounds in which a server may ask for input before it answers a call.
+const INPUT_ROUNDS_MAX: usize = 8;
+/// How long a server that does not read may keep us from telling it that a call is over.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
+/// Most requests in flight on HTTP beside those that are limited here: lists and replies.
+const HTTP_SPARE_REQUESTS: usize = 4;
+
+/// A start that came to nothing, or a connection that ended.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) end: ServerEnd,
+    pub(super) reason: String,
+}
+
+impl Failure {
+    pub(super) fn new(end: ServerEnd, reason: impl Into<String>) -> Self {
+        Self { end, reason: reason.into() }
+    }
+}
+
+/// A connection that is open. Dropping it ends the process.
+pub(super) struct Connection {
+    server: String,
+    service: RunningService<RoleClient, Handler>,
+    stream: Option<StreamEnd>,
+    process: Option<Arc<dyn ServerProcess>>,
+    response_bytes_max: usize,
+}
+
+/// What a request is given beside its content.
+pub(super) struct Terms<'a> {
+    pub(super) time: Duration,
+    pub(super) cancel: &'a CancellationToken,
+    pub(super) progress: Option<ProgressSink>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// What a connection is opened with.
+pub(super) struct Opening<'a> {
+    pub(super) tenant: &'a Tenant,
+    pub(super) settings: &'a ServerSettings,
+    pub(super) parts: &'a McpParts,
+    pub(super) logs: &'a Arc<LogRing>,
+    pub(super) tools_changed: &'a Arc<Notify>,
+    pub(super) on_change: Arc<dyn Fn(ListChanged) + Send + Sync>,
+}
+
+impl Connection {
+    /// Starts or reaches the server and agrees on a revision.
+    pub(super) async fn open(opening: Opening<'_>) -> Result<Self, Failure> {
+        let settings = opening.settings;
+        let handler = Handler {
+            tenant: opening.tenant.clone(),
+            server: settings.name.clone(),
+            grants: settings.grants.clone(),
+            requests: opening.parts.requests.clone(),
+            events: Arc::clone(&opening.parts.events),
+            tools_changed: Arc::clone(opening.tools_changed),
+            on_change: Arc::clone(&opening.on_change),
+            progress: Mutex::new(HashMap::new()),
+        };
+        let lifecycle = lifecycle(settings.protocol);
+        let (service, stream, process) = match &settings.reach {
+            Reach::Program { .. } => {
+                let started = start(&opening).await?;
+                let (stdout, stream) = BoundedLines::new(started.stdout, settings.limits.response_bytes_max);
+                let logs = Arc::clone(opening.logs);
+                tokio::spawn(logs.fill(started.stderr, Arc::clone(&opening.parts.clock)));
+                let killer = KillOnDrop(Some(Arc::clone(&started.process)));
+                let service = handler.serve_with_lifecycle((stdout, started.stdin), lifecycle).await;
+                let service = service.map_err(|error| {
+                    let end =
+                        if stream.too_large() { ServerEnd::MessageTooLarge } else { ServerEnd::Protocol };
+                    Failure::new(end, error.to_string())
+                })?;
+                (service, Some(stream), killer.keep())
+            }
+            Reach::Address { url, headers } => {
+                let client = CredentialedClient {
+                    inner: opening.parts.http.clone(),
+                    tenant: opening.tenant.clone(),
+                    server: settings.name.clone(),
+                    headers: headers.clone().into(),
+                    credentials: Arc::clone(&opening.parts.credentials),
+                };
+                let config = StreamableHttpClientTransportConfig::with_uri(url.as_str())
+                    .max_concurrent_requests(settings.limits.concurrent_max + HTTP_SPARE_REQUESTS)
+                    .max_sse_event_size(settings.limits.response_bytes_max);
+                let transport = StreamableHttpClientTransport::with_client(client, config);
+                let service = handler.serve_with_lifecycle(transport, lifecycle).await;
+                let service =
+                    service.map_err(|error| Failure::new(ServerEnd::NotStarted, error.to_string()))?;
+                (service, None, None)
+            }
+        };
+        let response_bytes_max = settings.limits.response_bytes_max;
+        Ok(Self { server: settings.name.to_string(), service, stream, process, response_bytes_max })
+    }
+
+    /// The revision both sides speak.
+    pub(super) fn protocol(&self) -> String {
+        self.service.peer_info().map(|info| info.protocol_version.to_string()).unwrap_or_default()
+    }
+
+    /// Ends the process, whoever still waits for an answer.
+    pub(super) fn end(&self) {
+        if let Some(process) = &self.process {
+            process.kill();
+        }
+        self.service.cancellation_token().cancel();
+    }
+
+    /// Waits until the server is gone; says why.
+    pub(super) async fn ended(&self) -> Failure {
+        let Some(stream) = &self.stream else { return pending().await };
+        stream.ended.cancelled().await;
+        if stream.too_large() {
+            let reason = format!("it sent a message of more than {} bytes", self.response_bytes_max);
+            return Failure::new(ServerEnd::MessageTooLarge, reason);
+        }
+        let status = match &self.process {
+            Some(process) => tokio::time::timeout(CANCEL_TIMEOUT, process.wait()).await.ok(),
+            None => None,
+        };
+        Failure::new(ServerEnd::Ended, status.unwrap_or_else(|| "it closed its output".to_owned()))
+    }
+
+    /// Waits for the next word of a server of revision 2026-07-28 that its tools changed; forever, if it tells none.
+    pub(super) async fn tools_change(&self) {
+        let Some(info) = self.service.peer_info() else { return pending().await };
+        let tells = info.capabilities.tools.as_ref().is_some_and(|tools| tools.list_changed == Some(true));
+        if info.protocol_version.has_initialize() || !tells {
+            return pending().await;
+        }
+        let filter = SubscriptionFilter::builder().tools_list_changed().build();
+        let Ok(mut subscription) = self.service.peer().listen(filter).await else { return pending().await };
+        loop {
+            match subscription.next().await {
+                Ok(Some(_)) => {
+                    self.service.service().tools_changed.notify_one();
+                    (self.service.service().on_change)(ListChanged::Tools);
+                }
+                // The look at regular times finds what is no longer told.
+                Ok(None) | Err(_) => return pending().await,
+            }
+        }
+    }
+
+    /// What the server says of itself now. Nothing is taken from the SDK's cache.
+    pub(super) async fn describe(&self, time: Duration) -> Result<PinDocument, McpError> {
+        let info = self.service.peer_info();
+        let instructions = info.as_ref().and_then(|info| info.instructions.clone());
+        if info.is_some_and(|info| info.capabilities.tools.is_none()) {
+            return Ok(PinDocument { instructions, tools: Vec::new() });
+        }
+        let mut tools: Vec<PinnedTool> = Vec::new();
+        let mut cursor = None;
+        let never = CancellationToken::new();
+        let deadline = Instant::now() + time;
+        for _ in 0..PAGES_MAX {
+            let page = ListToolsRequest::with_param(PaginatedRequestParams::default().with_cursor(cursor));
+            let time = deadline.saturating_duration_since(Instant::now());
+            let terms = Terms { time, cancel: &never, progress: None };
+            let answer = self.request(ClientRequest::ListToolsRequest(page), terms).await?;
+            let ServerResult::ListToolsResult(page) = answer else {
+                return Err(self.malformed("it answered `tools/list` with something else"));
+            };
+            tools.extend(page.tools.into_iter().map(pinned));
+            if tools.len() > TOOLS_MAX {
+                return Err(self.malformed(format!("it has more than {TOOLS_MAX} tools")));
+            }
+            cursor = page.next_cursor;
+            if cursor.is_none() {
+                tools.sort_by(|one, other| one.name.cmp(&other.name));
+                if tools.windows(2).any(|pair| matches!(pair, [one, other] if one.name == other.name)) {
+                    return Err(self.malformed("two of its tools have one name"));
+                }
+                return Ok(PinDocument { instructions, tools });
+            }
+        }
+        Err(self.malformed(format!("its list of tools has more than {PAGES_MAX} pages")))
+    }
+
+    /// Calls a tool, by the server's name for it.
+    pub(super) async fn call(
+        &self,
+        tool: &str,
+        arguments: Option<serde_json::Map<String, Value>>,
+        terms: Terms<'_>,
+    ) -> Result<McpResult, McpError> {
+        let deadline = Instant::now() + terms.time;
+        let mut params = CallToolRequestParams::new(tool.to_owned());
+        params.arguments = arguments;
+        for _ in 0..INPUT_ROUNDS_MAX {
+            let request = ClientRequest::CallToolRequest(CallToolRequest::new(params.clone()));
+            let terms = Terms {
+                time: deadline.saturating_duration_since(Instant::now()),
+                cancel: terms.cancel,
+                progress: terms.progress.clone(),
+            };
+            match self.request(request, terms).await? {
+                ServerResult::CallToolResult(answer) => {
+                    let result = McpResult::new(answer);
+                    if result.size() > self.response_bytes_max {
+                        return Err(self.too_large());
+                    }
+                    return Ok(result);
+                }
+                ServerResult::InputRequiredResult(asked) => {
+                    params.request_state.clone_from(&asked.request_state);
+                    params.input_responses = self.input(asked).await?;
+                }
+                _ => return Err(self.malformed("it answered `tools/call` with something else")),
+            }
+        }
+        Err(self.malformed("it asks for input again and again"))
+    }
+
+    async fn input(
+        &self,
+        asked: InputRequiredResult,
+    ) -> Result<Option<rmcp::model::InputResponses>, McpError> {
+        let mut responses = rmcp::model::InputResponses::new();
+        for (key, request) in asked.input_requests.unwrap_or_default() {
+            let method = method_of(&request);
+            let params = match request {
+                InputRequest::CreateMessage(request) => serde_json::to_value(request.params),
+                InputRequest::Elicitation(request) => serde_json::to_value(request.params),
+                _ => Ok(Value::Null),
+            };
+            let params = params.map_err(|error| self.malformed(error.to_string()))?;
+            let answer = self.service.service().asked(method, params).await.map_err(|_| {
+                McpError::NotGranted { server: self.server.clone(), method: method.to_owned() }
+            })?;
+            responses.insert(key, answer);
+        }
+        Ok((!responses.is_empty()).then_some(responses))
+    }
+
+    /// Sends a request; the server is told if nobody waits for its answer any more.
+    pub(super) async fn request(
+        &self,
+        request: ClientRequest,
+        terms: Terms<'_>,
+    ) -> Result<ServerResult, McpError> {
+        let Terms { time, cancel, progress } = terms;
+        let late = tokio::time::sleep(time);
+        tokio::pin!(late);
+        let timed_out = || McpError::TimedOut { server: self.server.clone(), after: time };
+        let sending = self.service.peer().send_cancellable_request(request, PeerRequestOptions::no_options());
+        let handle = tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err(McpError::Cancelled),
+            handle = sending => handle.map_err(|error| self.failed(error))?,
+            () = &mut late => return Err(timed_out()),
+        };
+        let token = progress.map(|sink| {
+            self.service.service().watch(handle.progress_token.clone(), sink);
+            handle.progress_token.clone()
+        });
+        let _watched = Watched { handler: self.service.service(), token };
+        let mut waiting = Waiting(Some(handle));
+        let Some(handle) = waiting.0.as_mut() else { return Err(timed_out()) };
+        let answered = tokio::select! {
+            biased;
+            answer = &mut handle.rx => Ok(answer),
+            () = cancel.cancelled() => Err(McpError::Cancelled),
+            () = &mut late => Err(timed_out()),
+        };
+        match answered {
+            Ok(answer) => {
+                waiting.0 = None;
+                answer
+                    .map_err(|_| ServiceError::TransportClosed)
+                    .flatten()
+                    .map_err(|error| self.failed(error))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn failed(&self, error: ServiceError) -> McpError {
+        let server = self.server.clone();
+        match error {
+            ServiceError::McpError(error) => McpError::Protocol {
+                code: error.code.0,
+                message: error.message.into_owned(),
+                data: error.data,
+            },
+            ServiceError::TransportClosed if self.stream.as_ref().is_some_and(StreamEnd::too_large) => {
+                self.too_large()
+            }
+            ServiceError::UnexpectedResponse => self.malformed("it answered with something else"),
+            other => McpError::Down { server, reason: other.to_string() },
+        }
+    }
+    fn too_large(&self) -> McpError {
+        McpError::TooLarge { server: self.server.clone(), max: self.response_bytes_max }
+    }
+    fn malformed(&self, reason: impl Into<String>) -> McpError {
+        McpError::Malformed { server: self.server.clone(), reason: reason.into() }
+    }
+}
+
+/// A request whose answer is awaited; dropped unanswered, the server is told `notifications/cancelled`.
+struct Waiting(Option<RequestHandle<RoleClient>>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(handle) = self.0.take()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            // Not awaited: a server that does not read must not hold up whoever cancelled.
+            runtime.spawn(async move {
+                let told = handle.cancel(Some("nobody waits for the answer any more".to_owned()));
+                let _ = tokio::time::timeout(CANCEL_TIMEOUT, told).await;
+            });
+        }
+    }
+}
+
+struct Watched<'a> {
+    handler: &'a Handler,
+    token: Option<ProgressToken>,
+}
+
+impl Drop for Watched<'_> {
+    fn drop(&mut self) {
+        if let Some(token) = &self.token {
+            self.handler.unwatch(token);
+        }
+    }
+}
+
+struct KillOnDrop(Option<Arc<dyn ServerProcess>>);
+
+impl KillOnDrop {
+    fn keep(mut self) -> Option<Arc<dyn ServerProcess>> {
+        self.0.take()
+    }
+}
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        if let Some(process) = &self.0 {
+            process.kill();
+        }
+    }
+}
+
+async fn start(opening: &Opening<'_>) -> Result<super::starter::Started, Failure> {
+    let settings = opening.settings;
+    let Reach::Program { program, args, env } = &settings.reach else {
+        return Err(Failure::new(ServerEnd::NotStarted, "it is no program"));
+    };
+    let mut resolved = Vec::with_capacity(env.len());
+    for (name, reference) in env {
+        let value = resolve(opening, &settings.name, &reference.to_string()).await;
+        let value =
+            value.map_err(|reason| Failure::new(ServerEnd::NotStarted, format!("`{name}`: {reason}")))?;
+        resolved.push((name.clone(), value));
+    }
+    let spec = StartSpec {
+        tenant: opening.tenant.clone(),
+        server: settings.name.clone(),
+        program: program.clone(),
+        args: args.clone(),
+        env: resolved,
+        domain_allowlist: settings.domain_allowlist.clone(),
+    };
+    let started = opening.parts.starter.start(spec).await;
+    started.map_err(|error| Failure::new(ServerEnd::NotStarted, error.to_string()))
+}
+
+async fn resolve(
+    opening: &Opening<'_>,
+    server: &Name,
+    reference: &str,
+) -> Result<secrecy::SecretString, String> {
+    opening.parts.credentials.resolve(opening.tenant, server, reference).await
+}
+
+fn lifecycle(protocol: McpProtocol) -> ClientLifecycleMode {
+    match protocol {
+        McpProtocol::Auto => ClientLifecycleMode::Auto {
+            preferred_versions: vec![ProtocolVersion::V_2026_07_28],
+            legacy_version: Some(ProtocolVersion::V_2025_11_25),
+        },
+        McpProtocol::Handshake => ClientLifecycleMode::Initialize,
+        McpProtocol::Discovery => {
+            ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] }
+        }
+    }
+}
+
+fn pinned(tool: rmcp::model::Tool) -> PinnedTool {
+    PinnedTool {
+        name: tool.name.into_owned(),
+        title: tool.title,
+        description: tool.description.map(std::borrow::Cow::into_owned),
+        input_schema: Arc::unwrap_or_clone(tool.input_schema),
+        output_schema: tool.output_schema.map(Arc::unwrap_or_clone),
+        annotations: tool.annotations.and_then(|annotations| serde_json::to_value(annotations).ok()),
+    }
+}

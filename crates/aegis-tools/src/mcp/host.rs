@@ -1,0 +1,121 @@
+//! Servers' tools as AEGIS tools.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use aegis_core::{ToolCall, ToolResult, ToolSchema};
+use aegis_kernel::port::{ToolContext, ToolError, ToolFacts, ToolHost};
+use async_trait::async_trait;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::error::McpError;
+use super::pin::PinnedTool;
+use super::result::McpResult;
+use super::servers::CallOptions;
+use super::upstream::Upstream;
+use super::{governed, names};
+
+/// The tools of one tenant's servers, as they were accepted when the list was taken.
+pub struct McpTools {
+    facts: Vec<ToolFacts>,
+    places: BTreeMap<String, (Arc<Upstream>, String)>,
+}
+
+impl McpTools {
+    pub(super) fn new(upstreams: &[Arc<Upstream>], reserved: &BTreeSet<String>) -> Self {
+        let accepted: Vec<(&Arc<Upstream>, Vec<PinnedTool>)> = upstreams
+            .iter()
+            .map(|upstream| {
+                let tools = upstream.with_accepted(|accepted| {
+                    let tools = accepted.into_iter().flat_map(|document| &document.tools);
+                    tools.filter(|tool| names::is_callable(&tool.name)).cloned().collect()
+                });
+                (upstream, tools)
+            })
+            .collect();
+        let servers: Vec<(&str, Vec<&str>)> = accepted
+            .iter()
+            .map(|(upstream, tools)| {
+                (upstream.settings.name.as_str(), tools.iter().map(|tool| tool.name.as_str()).collect())
+            })
+            .collect();
+        let names = names::assign(&servers, reserved);
+        let mut all = Self { facts: Vec::new(), places: BTreeMap::new() };
+        for (upstream, tools) in &accepted {
+            for tool in tools {
+                if let Some(name) = names.get(&(upstream.settings.name.as_str(), tool.name.as_str())) {
+                    all.facts.push(facts(upstream, tool, name));
+                    all.places.insert(name.clone(), (Arc::clone(upstream), tool.name.clone()));
+                }
+            }
+        }
+        all.facts.sort_by(|one, other| one.schema.name.cmp(&other.schema.name));
+        all
+    }
+
+    /// The server of a tool, and the server's name for it.
+    pub fn place(&self, name: &str) -> Option<(&str, &str)> {
+        self.places.get(name).map(|(upstream, tool)| (upstream.settings.name.as_str(), tool.as_str()))
+    }
+
+    /// Performs a call that passed the monitor, for who needs the whole answer: progress, structure, attachments.
+    ///
+    /// # Errors
+    /// If there is no result.
+    pub async fn perform(&self, call: &ToolCall, options: &CallOptions) -> Result<McpResult, McpError> {
+        let (upstream, tool) =
+            self.places.get(&call.name).ok_or_else(|| McpError::UnknownTool(call.name.clone()))?;
+        let arguments = match &call.arguments {
+            Value::Object(arguments) => Some(arguments.clone()),
+            Value::Null => None,
+            _ => {
+                return Err(McpError::Protocol {
+                    code: rmcp::model::ErrorCode::INVALID_PARAMS.0,
+                    message: "the arguments are not a JSON object".to_owned(),
+                    data: None,
+                });
+            }
+        };
+        upstream.call(tool, arguments, options).await
+    }
+}
+
+fn facts(upstream: &Upstream, tool: &PinnedTool, name: &str) -> ToolFacts {
+    let settings = &upstream.settings;
+    let described = tool.description.as_deref().or(tool.title.as_deref()).unwrap_or(&tool.name);
+    let mut schema = tool.input_schema.clone();
+    schema.entry("type").or_insert_with(|| "object".into());
+    ToolFacts {
+        governed: governed::of_tool(settings.governed.get(&tool.name), &schema),
+        schema: ToolSchema {
+            name: name.to_owned(),
+            description: described.to_owned(),
+            parameters: Value::Object(schema),
+        },
+        idempotent: settings.idempotent.contains(&tool.name),
+    }
+}
+
+#[async_trait]
+impl ToolHost for McpTools {
+    fn tools(&self) -> &[ToolFacts] {
+        &self.facts
+    }
+
+    async fn call(
+        &self,
+        _: &ToolContext,
+        call: &ToolCall,
+        cancel: &CancellationToken,
+    ) -> Result<ToolResult, ToolError> {
+        if !matches!(call.arguments, Value::Object(_) | Value::Null) {
+            return Err(ToolError::Arguments("the arguments are not a JSON object".to_owned()));
+        }
+        let options = CallOptions { cancel: cancel.clone(), ..CallOptions::default() };
+        match self.perform(call, &options).await {
+            Ok(result) => Ok(result.tool_result()),
+            Err(error) => error.into_outcome(),
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! All servers of a node, by tenant.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aegis_core::{Body, Name, Sha256, Tenant};
+use aegis_kernel::port::Clock;
+use rmcp::model::{
+    ClientRequest, GetPromptRequest, GetPromptRequestParams, ListPromptsRequest,
+    ListResourceTemplatesRequest, ListResourcesRequest, PaginatedRequestParams, ReadResourceRequest,
+    ReadResourceRequestParams,
+};
+use serde_json::{Map, Value};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::error::McpError;
+use super::handler::{ListChanged, ProgressSink, ServerRequests};
+use super::host::McpTools;
+use super::log::LogLine;
+use super::pin::{PinDiff, PinDocument, PinStore};
+use super::result::McpResult;
+use super::settings::{ServerSettings, SettingsError};
+use super::starter::{Credentials, Starter};
+use super::upstream::{ServerState, Upstream};
+
+/// Told what happens to servers, for the record. Must not block.
+pub type ServerEvents = Arc<dyn Fn(&Tenant, Body) + Send + Sync>;
+
+/// What the servers work with; filled by the integrator.
+pub struct McpParts {
+    /// Starts processes, each in a sandbox of its own.
+    pub starter: Arc<dyn Starter>,
+    /// Resolves references to credentials.
+    pub credentials: Arc<dyn Credentials>,
+    /// Keeps pins.
+    pub pins: PinStore,
+    /// Told what happens.
+    pub events: ServerEvents,
+    /// Answers what servers ask, where their grants permit it; without it nothing is granted.
+    pub requests: Option<Arc<dyn ServerRequests>>,
+    /// Told that a server's list changed: (tenant, server, list).
+    pub on_change: Arc<dyn Fn(&Tenant, &Name, ListChanged) + Send + Sync>,
+    /// Calls addresses; see [`http_client`](super::http_client).
+    pub http: reqwest::Client,
+    /// The time, for logs.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// One process or session: nothing is shared between two keys.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServerKey {
+    /// The tenant.
+    pub tenant: Tenant,
+    /// The server.
+    pub server: Name,
+    /// Where its credentials come from: references, never values.
+    pub credential: String,
+}
+
+/// How a call is made.
+#[derive(Clone, Default)]
+pub struct CallOptions {
+    /// Cancels the call; the server is told.
+    pub cancel: CancellationToken,
+    /// The time it has, at most the server's own limit.
+    pub time: Option<Duration>,
+    /// Told of progress.
+    pub progress: Option<ProgressSink>,
+}
+
+/// A server, for people.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServerView {
+    /// Which.
+    pub key: ServerKey,
+    /// What it does now.
+    pub state: ServerState,
+    /// How often it was started again since it was last well.
+    pub restarts: u32,
+    /// What was accepted, with its hash.
+    pub accepted: Option<(Sha256, PinDocument)>,
+    /// What it shows since, with its hash; while it is here the server is held.
+    pub shown: Option<(Sha256, PinDocument)>,
+    /// How the two differ.
+    pub diff: Option<PinDiff>,
+}
+
+/// All servers. Each tenant's are started when that tenant first needs them.
+pub struct McpServers {
+    settings: Vec<ServerSettings>,
+    reserved: BTreeSet<String>,
+    parts: Arc<McpParts>,
+    upstreams: Mutex<BTreeMap<ServerKey, Arc<Upstream>>>,
+    tasks: TaskTracker,
+}
+
+impl McpServers {
+    /// The servers with these settings. `reserved` are the names of all other tools, which no server's tool may take.
+    ///
+    /// # Errors
+    /// If two have one name.
+    pub fn new(
+        settings: Vec<ServerSettings>,
+        reserved: BTreeSet<String>,
+        parts: McpParts,
+    ) -> Result<Arc<Self>, SettingsError> {
+        let mut names = BTreeSet::new();
+        for server in &settings {
+            if !names.insert(server.name.clone()) {
+                return Err(SettingsError::Twice(server.name.to_string()));
+            }
+        }
+        Ok(Arc::new(Self {
+            settings,
+            reserved,
+            parts: Arc::new(parts),
+            upstreams: Mutex::default(),
+            tasks: TaskTracker::new(),
+        }))
+    }
+
+    /// The tools of a tenant's servers as they were accepted, under their AEGIS names. Starts what does not run, and
+    /// waits at most `wait` for it: what was accepted before is there at once, a server never seen once it has started.
+    /// The list does not change; take a new one for each execution or turn.
+    ///
+    /// # Errors
+    /// If pins cannot be read.
+    pub async fn tools(&self, tenant: &Tenant, wait: Duration) -> Result<McpTools, McpError> {
+        let upstreams: Vec<_> = self.settings.iter().map(|server| self.upstream(tenant, server)).collect();
+        let deadline = tokio::time::Instant::now() + wait;
+        for upstream in &upstreams {
+            upstream.remember().await?;
+            if upstream.with_accepted(|accepted| accepted.is_none()) {
+                let _ = tokio::time::timeout_at(deadline, upstream.settled()).await;
+            }
+        }
+        Ok(McpTools::new(&upstreams, &self.reserved))
+    }
+
+    /// Calls a tool by its server's name for it. The caller has passed the monitor.
+    ///
+    /// # Errors
+    /// If there is no result.
+    pub async fn call(
+        &self,
+        tenant: &Tenant,
+        server: &str,
+        tool: &str,
+        arguments: Option<Map<String, Value>>,
+        options: &CallOptions,
+    ) -> Result<McpResult, McpError> {
+        let upstream = self.find(tenant, server)?;
+        let known = upstream.with_accepted(|accepted| {
+            accepted.is_none_or(|document| document.tools.iter().any(|other| other.name == tool))
+        });
+        if !known {
+            return Err(McpError::UnknownTool(format!("{server}.{tool}")));
+        }
+        upstream.call(tool, arguments, options).await
+    }
+
+    /// A page of a server's resources, as the protocol writes it.
+    ///
+    /// # Errors
+    /// If there is no result.
+    pub async fn resources(
+        &self,
+        tenant: &Tenant,
+        server: &str,
+        cursor: Option<String>,
+        options: &CallOptions,
+    ) -> Result<Value, McpError> {
+        let page = PaginatedRequestParams::default().with_cursor(cursor);
+        let request = ClientRequest::ListResourcesRequest(ListResourcesRequest::with_param(page));
+        self.request(tenant, server, request, options).await
+    }
+
+    /// A page of a server's resource templates, as the protocol writes it.
+    ///
+    /// # Errors
+    /// If there is no result.
+    pub async fn resource_templates(
+        &self,
+        tenant: &Tenant,
+        server: &str,
+        cursor: Option<String>,
+        options: &CallOptions,
+    ) -> Result<Value, McpError> {
+        let page = PaginatedRequestParams::default().with_cursor(cursor);
+        let request =
+            ClientRequest::ListResourceTemplatesRequest(ListResourceTemplatesRequest::with_param(page));
+        self.request(tenant, server, request, options).await
+    }
+
+    /// A resource's content, as the protocol writes it.
+    ///
+    /// # Errors
+    /// If there is no result.
+    pub async fn read_resource(
+        &self,
+        tenant: &Tenant,
+        server: &str,
+        uri: &str,
+        options: &CallOptions,
+    ) -> Result<Value, McpError> {
+        let request = ReadResourceRequest::new(ReadResourceRequestParams::new(uri));
+        self.request(tenant, server, ClientRequest::ReadResourceRequest(request), options).await
+    }
+
+    /// A page of a server's prompts, as the protocol writes it.
+    ///
+    /// # Errors
+    /// If there is no result.
+    pub async fn prompts(
+        &self,
+        tenant: &Tenant,
+        server: &str,
+        cursor: Option<String>,
+        options: &CallOptions,
+    ) -> Result<Value, McpError> {
+        let page = PaginatedRequestParams::default().with_cursor(cursor);
+        let request = ClientRequest::ListPromptsRequest(ListPromptsRequest::with_param(page));
+        self.request(tenant, server, request, options).await
+    }
+
+    /// A prompt, as the protocol writes it.
+    ///
+    /// # Errors
+    /// If there is no result.
+    pub async fn prompt(
+        &self,
+        tenant: &Tenant,
+        server: &str,
+        prompt: &str,
+        arguments: Map<String, Value>,
+        options: &CallOptions,
+    ) -> Result<Value, McpError> {
+        let params = GetPromptRequestParams::new(prompt).with_arguments(arguments);
+        let request = ClientRequest::GetPromptRequest(GetPromptRequest::new(params));
+        self.request(tenant, server, request, options).await
+    }
+
+    async fn request(
+        &self,
+        tenant: &Tenant,
+        server: &str,
+        request: ClientRequest,
+        options: &CallOptions,
+    ) -> Result<Value, McpError> {
+        let answer = self.find(tenant, server)?.request(request, options).await?;
+        serde_json::to_value(answer)
+            .map_err(|error| McpError::Malformed { server: server.to_owned(), reason: error.to_string() })
+    }
+
+    /// A tenant's servers, for people. Starts what does not run.
+    ///
+    /// # Errors
+    /// If pins cannot be read, or have no hash.
+    pub async fn list(&self, tenant: &Tenant) -> Result<Vec<ServerView>, McpError> {
+        let mut views = Vec::with_capacity(self.settings.len());
+        for settings in &self.settings {
+            views.push(self.view(tenant, settings).await?);
+        }
+        Ok(views)
+    }
+
+    /// One server, for people.
+    ///
+    /// # Errors
+    /// If there is none, or its pins cannot be read.
+    pub async fn show(&self, tenant: &Tenant, server: &str) -> Result<ServerView, McpError> {
+        self.view(tenant, self.settings_of(server)?).await
+    }
+
+    /// Accepts what a server shows. `digest` is the hash that was shown to the person who accepts; who may do it is
+    /// decided before.
+    ///
+    /// # Errors
+    /// If it shows something else by now.
+    pub async fn accept(&self, tenant: &Tenant, server: &str, digest: Sha256) -> Result<(), McpError> {
+        self.find(tenant, server)?.accept(digest).await
+    }
+
+    /// The last lines of a server's standard error.
+    ///
+    /// # Errors
+    /// If there is no such server.
+    pub fn logs(&self, tenant: &Tenant, server: &str) -> Result<Vec<LogLine>, McpError> {
+        Ok(self.find(tenant, server)?.logs.lines())
+    }
+
+    /// Ends a server's process and starts it anew: after its credential changed, or at a person's wish.
+    ///
+    /// # Errors
+    /// If there is no such server.
+    pub fn restart(&self, tenant: &Tenant, server: &str) -> Result<(), McpError> {
+        self.find(tenant, server)?.restart();
+        Ok(())
+    }
+
+    /// Stops all servers and waits for it.
+    pub async fn stop(&self) {
+        for upstream in self.upstreams.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            upstream.stop();
+        }
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    async fn view(&self, tenant: &Tenant, settings: &ServerSettings) -> Result<ServerView, McpError> {
+        let upstream = self.upstream(tenant, settings);
+        upstream.remember().await?;
+        let record = upstream.record();
+        let hashed = |document: PinDocument| match document.digest() {
+            Ok(digest) => Ok((digest, document)),
+            Err(reason) => Err(McpError::Malformed { server: settings.name.to_string(), reason }),
+        };
+        let diff = record.shown.as_ref().map(|shown| record.accepted.clone().unwrap_or_default().diff(shown));
+        Ok(ServerView {
+            key: key(tenant, settings),
+            state: upstream.state(),
+            restarts: upstream.restarts(),
+            accepted: record.accepted.map(hashed).transpose()?,
+            shown: record.shown.map(hashed).transpose()?,
+            diff,
+        })
+    }
+
+    fn settings_of(&self, server: &str) -> Result<&ServerSettings, McpError> {
+        let found = self.settings.iter().find(|settings| settings.name.as_str() == server);
+        found.ok_or_else(|| McpError::UnknownServer(server.to_owned()))
+    }
+
+    fn find(&self, tenant: &Tenant, server: &str) -> Result<Arc<Upstream>, McpError> {
+        Ok(self.upstream(tenant, self.settings_of(server)?))
+    }
+
+    fn upstream(&self, tenant: &Tenant, settings: &ServerSettings) -> Arc<Upstream> {
+        let mut upstreams = self.upstreams.lock().unwrap_or_else(PoisonError::into_inner);
+        let upstream = upstreams.entry(key(tenant, settings)).or_insert_with(|| {
+            let (on_change, of, server) =
+                (Arc::clone(&self.parts.on_change), tenant.clone(), settings.name.clone());
+            let on_change = Arc::new(move |list| on_change(&of, &server, list));
+            let upstream =
+                Upstream::new(tenant.clone(), settings.clone(), Arc::clone(&self.parts), on_change);
+            self.tasks.spawn(Arc::clone(&upstream).run());
+            upstream
+        });
+        Arc::clone(upstream)
+    }
+}
+
+fn key(tenant: &Tenant, settings: &ServerSettings) -> ServerKey {
+    ServerKey { tenant: tenant.clone(), server: settings.name.clone(), credential: settings.credential() }
+}
+
+impl Drop for McpServers {
+    fn drop(&mut self) {
+        for upstream in self.upstreams.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            upstream.stop();
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! A server's section of the node's configuration, checked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use ::http::HeaderName;
+use aegis_core::Name;
+use aegis_kernel::port::{Access, Governed, GovernedKind};
+use aegis_manifest::node::{GovernedArgument, McpGrant, McpProtocol, McpServer, Reference};
+
+use super::governed;
+
+/// A section that cannot be put into force.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    /// Not a name.
+    #[error("`{0}` is not a server's name: use 1 to 63 of a-z, 0-9 and `-`, not starting with `-`")]
+    Name(String),
+    /// Neither a program nor an address, or both.
+    #[error("the server `{0}` needs either `executable` or `url`")]
+    Reach(String),
+    /// Not an address that can be called.
+    #[error("`{0}` is not an address: use http:// or https://")]
+    Url(String),
+    /// Not a header that may be set.
+    #[error("`{0}` is not a header that may be set here")]
+    Header(String),
+    /// Two servers of one name.
+    #[error("two servers are called `{0}`")]
+    Twice(String),
+}
+
+/// How a server is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reach {
+    /// A program that speaks on standard input and output.
+    Program {
+        /// The program.
+        program: String,
+        /// Its arguments.
+        args: Vec<String>,
+        /// Its environment, unresolved.
+        env: Vec<(String, Reference)>,
+    },
+    /// An address that speaks streamable HTTP.
+    Address {
+        /// The address.
+        url: String,
+        /// Headers of each request, unresolved.
+        headers: Vec<(HeaderName, Reference)>,
+    },
+}
+
+/// A server's limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServerLimits {
+    /// Until it has started and told its tools.
+    pub start_timeout: Duration,
+    /// How long a request may take.
+    pub request_timeout: Duration,
+    /// Between two looks at whether it is well and unchanged.
+    pub health_interval: Duration,
+    /// Most bytes of one message.
+    pub response_bytes_max: usize,
+    /// Most requests at once.
+    pub concurrent_max: usize,
+    /// Most requests that wait for their turn.
+    pub queue_max: usize,
+    /// Lines of standard error that are kept.
+    pub log_lines_max: usize,
+    /// The first pause before it is started again; it doubles each time.
+    pub restart_after: Duration,
+    /// The longest pause before it is started again.
+    pub restart_after_max: Duration,
+}
+
+/// A server, as configured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServerSettings {
+    /// Its name.
+    pub name: Name,
+    /// How it is reached.
+    pub reach: Reach,
+    /// Which revision to speak.
+    pub protocol: McpProtocol,
+    /// Governed arguments by tool, from the configuration or what is known of the official servers.
+    pub governed: BTreeMap<String, Vec<Governed>>,
+    /// Tools that may be performed again after a crash.
+    pub idempotent: BTreeSet<String>,
+    /// What it may ask of its own accord.
+    pub grants: Vec<McpGrant>,
+    /// Hosts it may reach itself; for the starter.
+    pub domain_allowlist: Vec<String>,
+    /// Limits.
+    pub limits: ServerLimits,
+}
+
+const RESTART_AFTER: Duration = Duration::from_millis(500);
+const RESTART_AFTER_MAX: Duration = Duration::from_secs(60);
+/// Headers the protocol sets itself.
+const RESERVED: [&str; 6] =
+    ["accept", "content-type", "host", "mcp-session-id", "mcp-protocol-version", "last-event-id"];
+
+impl ServerSettings {
+    /// Checks a section.
+    ///
+    /// # Errors
+    /// If it cannot be put into force.
+    pub fn new(server: &McpServer) -> Result<Self, SettingsError> {
+        let name: Name = server.name.parse().map_err(|_| SettingsError::Name(server.name.clone()))?;
+        let mut governed = governed::known(server.executable.as_deref(), &server.args);
+        for (tool, arguments) in &server.governed {
+            let stated = arguments
+                .iter()
+                .map(|(argument, kind)| Governed { argument: argument.clone().into(), kind: kind_of(*kind) });
+            governed.insert(tool.clone(), stated.collect());
+        }
+        Ok(Self {
+            name,
+            reach: reach(server)?,
+            protocol: server.protocol,
+            governed,
+            idempotent: server.idempotent.iter().cloned().collect(),
+            grants: server.grants.clone(),
+            domain_allowlist: server.domain_allowlist.clone(),
+            limits: limits(server),
+        })
+    }
+    /// The references its credentials come from, which tell one credential from another: never their values.
+    pub fn credential(&self) -> String {
+        let references: Vec<String> = match &self.reach {
+            Reach::Program { env, .. } => env.iter().map(|(name, value)| named(name, value)).collect(),
+            Reach::Address { headers, .. } => {
+                headers.iter().map(|(name, value)| named(name.as_str(), value)).collect()
+            }
+        };
+        references.join(",")
+    }
+}
+
+fn named(name: &str, value: &Reference) -> String {
+    match value {
+        Reference::Literal(_) => format!("{name}=literal"),
+        other => format!("{name}={other}"),
+    }
+}
+
+fn reach(server: &McpServer) -> Result<Reach, SettingsError> {
+    match (&server.executable, &server.url) {
+        (Some(program), None) if !program.is_empty() && server.headers.is_empty() => Ok(Reach::Program {
+            program: program.clone(),
+            args: server.args.clone(),
+            env: server.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+        }),
+        (None, Some(url)) if server.args.is_empty() && server.env.is_empty() => {
+            let parsed = reqwest::Url::parse(url).map_err(|_| SettingsError::Url(url.clone()))?;
+            let credentials = !parsed.username().is_empty() || parsed.password().is_some();
+            if !matches!(parsed.scheme(), "http" | "https") || parsed.host_str().is_none() || credentials {
+                return Err(SettingsError::Url(url.clone()));
+            }
+            let headers = server.headers.iter().map(|(name, value)| {
+                let header: HeaderName = name.parse().map_err(|_| SettingsError::Header(name.clone()))?;
+                if RESERVED.contains(&header.as_str()) || header.as_str().starts_with("mcp-") {
+                    return Err(SettingsError::Header(name.clone()));
+                }
+                Ok((header, value.clone()))
+            });
+            Ok(Reach::Address { url: url.clone(), headers: headers.collect::<Result<_, _>>()? })
+        }
+        _ => Err(SettingsError::Reach(server.name.clone())),
+    }
+}
+
+fn limits(server: &McpServer) -> ServerLimits {
+    let limits = server.limits;
+    let seconds = |count: u32| Duration::from_secs(u64::from(count.max(1)));
+    let size = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
+    ServerLimits {
+        start_timeout: seconds(limits.start_timeout_seconds),
+        request_timeout: seconds(limits.request_timeout_seconds),
+        health_interval: seconds(limits.health_interval_seconds),
+        response_bytes_max: size(limits.response_bytes_max).clamp(1024, 16 << 20),
+        concurrent_max: size(limits.concurrent_max).clamp(1, 256),
+        queue_max: size(limits.queue_max).min(4096),
+        log_lines_max: size(limits.log_lines_max).min(10_000),
+        restart_after: RESTART_AFTER,
+        restart_after_max: RESTART_AFTER_MAX,
+    }
+}
+
+const fn kind_of(kind: GovernedArgument) -> GovernedKind {
+    match kind {
+        GovernedArgument::Path => GovernedKind::Path(Access::Write),
+        GovernedArgument::ReadPath => GovernedKind::Path(Access::Read),
+        GovernedArgument::Url => GovernedKind::Url,
+        GovernedArgument::Command => GovernedKind::Command,
+        GovernedArgument::Domain => GovernedKind::Domain,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn server(value: serde_json::Value) -> McpServer {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn a_server_is_a_program_or_an_address() {
+        let program = json!({"name": "git", "executable": "mcp-server-git", "env": {"TOKEN": "secret:git"}});
+        let settings = ServerSettings::new(&server(program)).unwrap();
+        assert_eq!(settings.credential(), "TOKEN=secret:git");
+        assert!(settings.governed.contains_key("git_log"));
+        let address = json!({"name": "far", "url": "https://mcp.example/mcp", "headers": {"Authorization": "literal:x"}});
+        let settings = ServerSettings::new(&server(address)).unwrap();
+        assert_eq!(settings.credential(), "authorization=literal");
+        for bad in [
+            json!({"name": "Bad", "executable": "x"}),
+            json!({"name": "a"}),
+            json!({"name": "a", "executable": "x", "url": "http://h/"}),
+            json!({"name": "a", "url": "file:///etc/passwd"}),
+            json!({"name": "a", "url": "https://user:pass@h/"}),
+            json!({"name": "a", "url": "http://h/", "headers": {"Mcp-Session-Id": "x"}}),
+            json!({"name": "a", "url": "http://h/", "env": {"X": "y"}}),
+        ] {
+            assert!(ServerSettings::new(&server(bad.clone())).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_operator_states_what_is_governed() {
+        let stated = json!({"name": "x", "executable": "x", "governed": {"run": {"line": "command"}}});
+        let settings = ServerSettings::new(&server(stated)).unwrap();
+        assert_eq!(
+            settings.governed["run"],
+            [Governed { argument: "line".into(), kind: GovernedKind::Command }]
+        );
+    }
+}

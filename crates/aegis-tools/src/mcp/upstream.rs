@@ -1,0 +1,450 @@
+//! One server of one tenant: started, watched, held, started again.
+
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aegis_core::{Body, ServerEnd, Sha256, Tenant};
+use rmcp::model::{ClientRequest, ServerResult};
+use serde_json::{Map, Value};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::connection::{Connection, Failure, Opening, Terms};
+use super::error::McpError;
+use super::handler::ListChanged;
+use super::log::LogRing;
+use super::pin::{PinDocument, PinRecord};
+use super::result::McpResult;
+use super::servers::{CallOptions, McpParts};
+use super::settings::ServerSettings;
+
+/// A server that ran this long starts its pauses anew.
+const WELL_AFTER: Duration = Duration::from_secs(60);
+/// A server that says its tools changed, again and again, is looked at no more often than this.
+const LOOK_PAUSE: Duration = Duration::from_millis(200);
+/// How often in a row a server at work may fail to answer a look.
+const LOOKS_MISSED_MAX: u32 = 2;
+/// Most bytes of what a server says of itself.
+const DOCUMENT_BYTES_MAX: usize = 2 << 20;
+
+/// What a server does now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServerState {
+    /// It starts.
+    Starting,
+    /// It answers, in this revision of the protocol.
+    Ready {
+        /// The revision.
+        protocol: String,
+    },
+    /// It is down, and is started again after a pause.
+    Down {
+        /// Why.
+        reason: String,
+        /// The pause.
+        again_in: Duration,
+    },
+    /// It was told to stop.
+    Stopped,
+}
+
+#[derive(Clone)]
+enum Phase {
+    Starting,
+    Live(Arc<Connection>),
+    Down { reason: String, again_in: Duration },
+    Stopped,
+}
+
+/// A server of a tenant.
+pub(super) struct Upstream {
+    pub(super) tenant: Tenant,
+    pub(super) settings: ServerSettings,
+    pub(super) logs: Arc<LogRing>,
+    parts: Arc<McpParts>,
+    phase: watch::Sender<Phase>,
+    record: Mutex<PinRecord>,
+    /// Only one of those who judge, hold and accept works at a time.
+    judging: tokio::sync::Mutex<bool>,
+    running: Semaphore,
+    waiting: AtomicUsize,
+    restarts: AtomicU32,
+    again: Notify,
+    look: Arc<Notify>,
+    on_change: Arc<dyn Fn(ListChanged) + Send + Sync>,
+    stop: CancellationToken,
+}
+
+impl Upstream {
+    /// A server that is not started yet.
+    pub(super) fn new(
+        tenant: Tenant,
+        settings: ServerSettings,
+        parts: Arc<McpParts>,
+        on_change: Arc<dyn Fn(ListChanged) + Send + Sync>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            tenant,
+            logs: Arc::new(LogRing::new(settings.limits.log_lines_max)),
+            running: Semaphore::new(settings.limits.concurrent_max),
+            settings,
+            parts,
+            phase: watch::Sender::new(Phase::Starting),
+            record: Mutex::default(),
+            judging: tokio::sync::Mutex::new(false),
+            waiting: AtomicUsize::new(0),
+            restarts: AtomicU32::new(0),
+            again: Notify::new(),
+            look: Arc::new(Notify::new()),
+            on_change,
+            stop: CancellationToken::new(),
+        })
+    }
+    pub(super) fn stop(&self) {
+        self.stop.cancel();
+    }
+    /// Starts it again at once if it waits, or ends the process that runs.
+    pub(super) fn restart(&self) {
+        self.again.notify_one();
+    }
+    pub(super) fn restarts(&self) -> u32 {
+        self.restarts.load(Ordering::Relaxed)
+    }
+    pub(super) fn record(&self) -> PinRecord {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+    /// Reads the tools that were accepted.
+    pub(super) fn with_accepted<T>(&self, read: impl FnOnce(Option<&PinDocument>) -> T) -> T {
+        read(self.record.lock().unwrap_or_else(PoisonError::into_inner).accepted.as_ref())
+    }
+    fn is_held(&self) -> bool {
+        let record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
+        record.shown.is_some() || record.accepted.is_none()
+    }
+    pub(super) fn state(&self) -> ServerState {
+        match &*self.phase.borrow() {
+            Phase::Starting => ServerState::Starting,
+            Phase::Live(connection) => ServerState::Ready { protocol: connection.protocol() },
+            Phase::Down { reason, again_in } => {
+                ServerState::Down { reason: reason.clone(), again_in: *again_in }
+            }
+            Phase::Stopped => ServerState::Stopped,
+        }
+    }
+    /// Waits until it no longer starts: it answers, or is down.
+    pub(super) async fn settled(&self) {
+        let mut phase = self.phase.subscribe();
+        let _ = phase.wait_for(|phase| !matches!(phase, Phase::Starting)).await;
+    }
+
+    /// Keeps the server running until it is told to stop.
+    pub(super) async fn run(self: Arc<Self>) {
+        let mut failures = 0_u32;
+        loop {
+            self.phase.send_replace(Phase::Starting);
+            let began = Instant::now();
+            let failure = self.once().await;
+            self.tell(Body::ServerStopped { server: self.settings.name.clone(), reason: failure.end });
+            if self.stop.is_cancelled() {
+                break;
+            }
+            if began.elapsed() >= WELL_AFTER {
+                failures = 0;
+            }
+            let limits = self.settings.limits;
+            let again_in =
+                limits.restart_after.saturating_mul(1 << failures.min(16)).min(limits.restart_after_max);
+            failures = failures.saturating_add(1);
+            self.restarts.store(failures, Ordering::Relaxed);
+            self.phase.send_replace(Phase::Down { reason: failure.reason, again_in });
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                () = self.again.notified() => {}
+                () = tokio::time::sleep(again_in) => {}
+            }
+        }
+        self.phase.send_replace(Phase::Stopped);
+    }
+
+    /// One life of the server.
+    async fn once(&self) -> Failure {
+        let started = tokio::select! {
+            () = self.stop.cancelled() => return Failure::new(ServerEnd::Told, "it was told to stop"),
+            started = tokio::time::timeout(self.settings.limits.start_timeout, self.start()) => started,
+        };
+        let connection = match started {
+            Ok(Ok(connection)) => Arc::new(connection),
+            Ok(Err(failure)) => return failure,
+            Err(_) => {
+                let seconds = self.settings.limits.start_timeout.as_secs();
+                return Failure::new(ServerEnd::NotStarted, format!("it did not start in {seconds} s"));
+            }
+        };
+        self.tell(Body::ServerStarted {
+            server: self.settings.name.clone(),
+            protocol: connection.protocol(),
+            restarts: self.restarts(),
+        });
+        self.phase.send_replace(Phase::Live(Arc::clone(&connection)));
+        let failure = tokio::select! {
+            () = self.stop.cancelled() => Failure::new(ServerEnd::Told, "it was told to stop"),
+            () = self.again.notified() => Failure::new(ServerEnd::Told, "it was told to start again"),
+            failure = connection.ended() => failure,
+            failure = self.watch(&connection) => failure,
+            () = connection.tools_change() => Failure::new(ServerEnd::Ended, "it is gone"),
+        };
+        // Nobody is given the connection any more, and those who wait on it learn now that it is over.
+        self.phase.send_replace(Phase::Starting);
+        connection.end();
+        failure
+    }
+
+    async fn start(&self) -> Result<Connection, Failure> {
+        self.remember().await.map_err(|error| Failure::new(ServerEnd::NotStarted, error.to_string()))?;
+        let opening = Opening {
+            tenant: &self.tenant,
+            settings: &self.settings,
+            parts: &self.parts,
+            logs: &self.logs,
+            tools_changed: &self.look,
+            on_change: Arc::clone(&self.on_change),
+        };
+        let connection = Connection::open(opening).await?;
+        self.look_at(&connection).await?;
+        Ok(connection)
+    }
+
+    /// Looks at the server now and then, and whenever it says that its tools changed.
+    async fn watch(&self, connection: &Connection) -> Failure {
+        let mut missed = 0;
+        loop {
+            tokio::select! {
+                () = self.look.notified() => {}
+                () = tokio::time::sleep(self.settings.limits.health_interval) => {}
+            }
+            let busy = self.running.available_permits() < self.settings.limits.concurrent_max;
+            match self.look_at(connection).await {
+                Ok(()) => missed = 0,
+                // A server that does one thing at a time may well be at work.
+                Err(failure)
+                    if failure.end == ServerEnd::Unresponsive && busy && missed < LOOKS_MISSED_MAX =>
+                {
+                    missed += 1;
+                }
+                Err(failure) => return failure,
+            }
+            tokio::time::sleep(LOOK_PAUSE).await;
+        }
+    }
+
+    async fn look_at(&self, connection: &Connection) -> Result<(), Failure> {
+        let time = self.settings.limits.request_timeout.min(self.settings.limits.start_timeout);
+        let document = match connection.describe(time).await {
+            Ok(document) => document,
+            Err(error) => {
+                let end = match &error {
+                    McpError::TimedOut { .. } => ServerEnd::Unresponsive,
+                    McpError::TooLarge { .. } => ServerEnd::MessageTooLarge,
+                    McpError::Protocol { .. } | McpError::Malformed { .. } => ServerEnd::Protocol,
+                    _ => ServerEnd::Ended,
+                };
+                // The stream knows better why it ended than whoever waited for it.
+                let ended = tokio::time::timeout(Duration::from_millis(50), connection.ended()).await;
+                return Err(ended.unwrap_or_else(|_| Failure::new(end, error.to_string())));
+            }
+        };
+        let judged = self.judge(document).await;
+        judged.map_err(|error| Failure::new(ServerEnd::Protocol, error.to_string()))
+    }
+
+    /// Reads the pins once.
+    pub(super) async fn remember(&self) -> Result<(), McpError> {
+        let mut read = self.judging.lock().await;
+        if !*read {
+            let loaded = (self.parts.pins.load)(self.tenant.clone(), self.settings.name.clone()).await;
+            let loaded = loaded.map_err(|reason| self.pins(reason))?;
+            *self.record.lock().unwrap_or_else(PoisonError::into_inner) = loaded.unwrap_or_default();
+            *read = true;
+        }
+        Ok(())
+    }
+
+    /// Compares what the server shows with what was accepted. The first that is ever seen is accepted: the operator
+    /// named the server. A server once held stays so until a person accepts what it shows then.
+    async fn judge(&self, shown: PinDocument) -> Result<(), McpError> {
+        let _judging = self.judging.lock().await;
+        let size = serde_json::to_vec(&shown).map_or(usize::MAX, |bytes| bytes.len());
+        if size > DOCUMENT_BYTES_MAX {
+            return Err(
+                self.malformed(format!("it describes itself in more than {DOCUMENT_BYTES_MAX} bytes"))
+            );
+        }
+        let mut record = self.record();
+        let server = self.settings.name.clone();
+        match &record.accepted {
+            None if record.shown.is_none() => {
+                let digest = self.digest(&shown)?;
+                record.accepted = Some(shown);
+                self.keep(record).await?;
+                self.tell(Body::ServerAccepted { server, digest, first: true });
+            }
+            Some(accepted) if record.shown.is_none() && *accepted == shown => {}
+            accepted if record.shown.as_ref() != Some(&shown) => {
+                let accepted = accepted.as_ref().map(|document| self.digest(document)).transpose()?;
+                let digest = self.digest(&shown)?;
+                record.shown = Some(shown);
+                self.keep(record).await?;
+                self.tell(Body::ServerHeld { server, accepted, shown: digest });
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Accepts what the server shows, if it has the given hash.
+    pub(super) async fn accept(&self, digest: Sha256) -> Result<(), McpError> {
+        self.remember().await?;
+        let _judging = self.judging.lock().await;
+        let mut record = self.record();
+        let server = self.settings.name.clone();
+        let Some(shown) = record.shown.take() else {
+            return Err(McpError::NotShown { server: server.to_string(), given: digest.to_string() });
+        };
+        if self.digest(&shown)? != digest {
+            return Err(McpError::NotShown { server: server.to_string(), given: digest.to_string() });
+        }
+        record.accepted = Some(shown);
+        self.keep(record).await?;
+        self.tell(Body::ServerAccepted { server, digest, first: false });
+        (self.on_change)(ListChanged::Tools);
+        Ok(())
+    }
+
+    /// A hold is in force before it is stored; an acceptance only after.
+    async fn keep(&self, record: PinRecord) -> Result<(), McpError> {
+        let held = record.shown.is_some();
+        let set = |record: PinRecord| {
+            *self.record.lock().unwrap_or_else(PoisonError::into_inner) = record;
+        };
+        if held {
+            set(record.clone());
+        }
+        let saved = (self.parts.pins.save)(self.tenant.clone(), self.settings.name.clone(), record.clone());
+        saved.await.map_err(|reason| self.pins(reason))?;
+        set(record);
+        Ok(())
+    }
+
+    /// Calls a tool, by the server's name for it.
+    pub(super) async fn call(
+        &self,
+        tool: &str,
+        arguments: Option<Map<String, Value>>,
+        options: &CallOptions,
+    ) -> Result<McpResult, McpError> {
+        let (connection, _turn, deadline) = self.turn(options).await?;
+        let terms = self.terms(options, deadline);
+        connection.call(tool, arguments, terms).await
+    }
+
+    /// Any other request.
+    pub(super) async fn request(
+        &self,
+        request: ClientRequest,
+        options: &CallOptions,
+    ) -> Result<ServerResult, McpError> {
+        let (connection, _turn, deadline) = self.turn(options).await?;
+        connection.request(request, self.terms(options, deadline)).await
+    }
+
+    fn terms<'a>(&self, options: &'a CallOptions, deadline: Instant) -> Terms<'a> {
+        Terms {
+            time: deadline.saturating_duration_since(Instant::now()),
+            cancel: &options.cancel,
+            progress: options.progress.clone(),
+        }
+    }
+
+    /// Waits for a turn: the server runs, is not held, and has room.
+    async fn turn(
+        &self,
+        options: &CallOptions,
+    ) -> Result<(Arc<Connection>, SemaphorePermit<'_>, Instant), McpError> {
+        let server = || self.settings.name.to_string();
+        let limits = self.settings.limits;
+        let time = options.time.unwrap_or(limits.request_timeout).min(limits.request_timeout);
+        let deadline = Instant::now() + time;
+        let permit = match self.running.try_acquire() {
+            Ok(permit) => permit,
+            Err(_) => {
+                let waiting = self.waiting.fetch_add(1, Ordering::AcqRel);
+                let _leave = Leave(&self.waiting);
+                if waiting >= limits.queue_max {
+                    return Err(McpError::Busy { server: server(), waiting });
+                }
+                tokio::select! {
+                    permit = self.running.acquire() => permit.map_err(|_| self.down("it is stopped"))?,
+                    () = options.cancel.cancelled() => return Err(McpError::Cancelled),
+                    () = tokio::time::sleep_until(deadline) => {
+                        return Err(McpError::TimedOut { server: server(), after: time });
+                    }
+                }
+            }
+        };
+        let connection = self.connection(options, deadline).await?;
+        // Read after the wait: what was held meanwhile is not called.
+        if self.is_held() {
+            return Err(McpError::Held { server: server() });
+        }
+        Ok((connection, permit, deadline))
+    }
+
+    async fn connection(
+        &self,
+        options: &CallOptions,
+        deadline: Instant,
+    ) -> Result<Arc<Connection>, McpError> {
+        if matches!(&*self.phase.borrow(), Phase::Starting) {
+            tokio::select! {
+                () = self.settled() => {}
+                () = options.cancel.cancelled() => return Err(McpError::Cancelled),
+                () = tokio::time::sleep_until(deadline) => {}
+            }
+        }
+        match &*self.phase.borrow() {
+            Phase::Live(connection) => Ok(Arc::clone(connection)),
+            Phase::Starting => Err(self.down("it still starts")),
+            Phase::Stopped => Err(self.down("it is stopped")),
+            Phase::Down { reason, again_in } => {
+                let seconds = again_in.as_secs_f32();
+                Err(self.down(format!("{reason}; it is started again {seconds} s after that")))
+            }
+        }
+    }
+
+    fn digest(&self, document: &PinDocument) -> Result<Sha256, McpError> {
+        document.digest().map_err(|reason| self.malformed(reason))
+    }
+    fn tell(&self, body: Body) {
+        (self.parts.events)(&self.tenant, body);
+    }
+    fn down(&self, reason: impl Into<String>) -> McpError {
+        McpError::Down { server: self.settings.name.to_string(), reason: reason.into() }
+    }
+    fn pins(&self, reason: String) -> McpError {
+        McpError::Pins { server: self.settings.name.to_string(), reason }
+    }
+    fn malformed(&self, reason: impl Into<String>) -> McpError {
+        McpError::Malformed { server: self.settings.name.to_string(), reason: reason.into() }
+    }
+}
+
+struct Leave<'a>(&'a AtomicUsize);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
