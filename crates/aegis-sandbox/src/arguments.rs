@@ -3,7 +3,7 @@
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
-use aegis_kernel::port::{SandboxError, SandboxSpec};
+use aegis_kernel::port::{Doors, Role, SandboxError, SandboxSpec};
 
 /// User and group that the workload sees itself as.
 const INSIDE_ID: &str = "1000";
@@ -92,9 +92,13 @@ pub(crate) fn check(spec: &SandboxSpec) -> Result<(), SandboxError> {
     }
     for file in &spec.files {
         let plain = !file.name.is_empty() && !file.name.contains(['/', '\0']) && !file.name.starts_with('.');
-        if !plain || file.name == crate::run_folder::CONTROL_SOCKET {
+        let taken = [crate::run_folder::CONTROL_SOCKET, crate::run_folder::API_FOLDER];
+        if !plain || taken.contains(&file.name.as_str()) {
             return refuse(format!("`{}` is not a file name for {RUN_INSIDE}", file.name));
         }
+    }
+    if spec.role == Role::Validator && spec.doors != Doors::NONE {
+        return refuse("a validator has no doors".to_owned());
     }
     let mut seen: Vec<&str> = Vec::new();
     for mount in &spec.mounts {
@@ -142,6 +146,9 @@ pub(crate) fn arguments(layout: &RootLayout, spec: &SandboxSpec, descriptors: &D
         list.add(["--setenv", key, value]);
     }
     system(&mut list, layout, descriptors);
+    if spec.doors.egress {
+        authorities(&mut list);
+    }
     let size = spec.limits.disk_bytes.max(TMPFS_BYTES_MIN).to_string();
     list.add(["--proc", "/proc", "--dev", "/dev"]);
     list.add(["--perms", "1777", "--size", &size, "--tmpfs", "/tmp"]);
@@ -169,6 +176,13 @@ fn system(list: &mut List, layout: &RootLayout, descriptors: &Descriptors) {
     }
     for ((path, _), number) in ETC_FILES.iter().zip(&descriptors.etc) {
         list.add(["--perms", "0444", "--file", &number.to_string(), path]);
+    }
+}
+
+/// The host's bundles of certificate authorities where they do not lie in /etc/ssl/certs.
+fn authorities(list: &mut List) {
+    for path in ["/etc/pki/ca-trust/extracted", "/etc/pki/tls/certs", "/etc/ca-certificates/extracted"] {
+        list.add(["--ro-bind-try", path, path]);
     }
 }
 

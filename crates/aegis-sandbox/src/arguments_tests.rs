@@ -17,7 +17,7 @@ fn spec() -> SandboxSpec {
         cwd: "/workspace".to_owned(),
         files: Vec::new(),
         mounts: Vec::new(),
-        doors: aegis_kernel::port::Doors::NONE,
+        doors: Doors::NONE,
         uid: 1,
         limits: SandboxLimits {
             cpu_millicores: 1000,

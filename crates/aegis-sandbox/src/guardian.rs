@@ -51,6 +51,8 @@ pub(crate) struct Guarded {
     killed: AtomicBool,
     /// Connections to the control socket by somebody else than the first process.
     pub(crate) wrong_peers: AtomicU64,
+    /// Connections to the api socket by another user.
+    pub(crate) wrong_api_peers: AtomicU64,
     /// Connections beyond the first.
     pub(crate) second_connections: AtomicU64,
 }
@@ -64,6 +66,7 @@ impl Guarded {
             folder,
             killed: AtomicBool::new(false),
             wrong_peers: AtomicU64::new(0),
+            wrong_api_peers: AtomicU64::new(0),
             second_connections: AtomicU64::new(0),
         }
     }
@@ -84,6 +87,7 @@ impl Guarded {
         let counted = [
             ("control", "wrong_peer", self.wrong_peers.load(Ordering::SeqCst)),
             ("control", "second_connection", self.second_connections.load(Ordering::SeqCst)),
+            ("api", "wrong_peer", self.wrong_api_peers.load(Ordering::SeqCst)),
             ("limits", "memory", counters.oom_kills),
             ("limits", "pids", counters.pids_refused),
         ];

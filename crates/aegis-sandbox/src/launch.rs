@@ -11,13 +11,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use aegis_core::{ExecutionId, SandboxFacts};
-use aegis_kernel::port::{Role, SandboxCapabilities, SandboxError, SandboxSpec};
+use aegis_kernel::port::{Doors as SpecDoors, Role, SandboxCapabilities, SandboxError, SandboxSpec};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{MemfdFlags, SeekFrom, memfd_create, seek};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use crate::arguments::{self, Descriptors, ETC_FILES, RootLayout};
 use crate::cgroup::{Groups, Hierarchies};
+use crate::doors::{DOORS_MISSING, Doors};
 use crate::guardian::{self, Guarded, Status};
 use crate::name::{Owner, SandboxName};
 use crate::process::{Identity, ProcessHandle, timespec};
@@ -119,6 +120,9 @@ impl Engine {
 /// Starts a sandbox; blocks for some milliseconds.
 pub(crate) fn launch(engine: &Arc<Engine>, spec: &SandboxSpec) -> Result<Running, SandboxError> {
     arguments::check(spec)?;
+    if engine.own_uid != 0 && spec.doors != SpecDoors::NONE {
+        return Err(SandboxError::CapabilityMissing(DOORS_MISSING.to_owned()));
+    }
     if spec.limits.explicit && engine.hierarchies.is_none() {
         let missing = engine.capabilities.limits_missing.clone();
         return Err(SandboxError::CapabilityMissing(
@@ -177,11 +181,12 @@ fn start(
     let ready = folder.record(born.first).and_then(|()| {
         groups.enter(&[born.child.id(), born.first.pid])?;
         let handles = (ProcessHandle::open(born.child.id())?, ProcessHandle::open(born.first.pid)?);
+        let doors = Doors::open(spec, &folder, &handles.1)?;
         // Nobody reads it where the set-up failed; the guardian then says why.
         let _ = born.go.write_all(b"\n");
-        Ok(handles)
+        Ok((handles, doors))
     });
-    let (outer, first) = match ready {
+    let ((outer, first), doors) = match ready {
         Ok(handles) => handles,
         Err(error) => {
             let _ = born.child.kill();
@@ -210,7 +215,7 @@ fn start(
         output_bytes_max: spec.output_bytes_max,
     };
     let ended = guardian::start(watch, Arc::clone(&guarded));
-    Ok(Running::new(facts, guarded, listener, ended))
+    Ok(Running::new(facts, guarded, listener, doors, ended))
 }
 
 /// A sandbox whose first process is known and waits for a byte before it becomes the program: a program that ends at

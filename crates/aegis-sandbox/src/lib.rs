@@ -7,6 +7,8 @@
 mod arguments;
 mod cgroup;
 mod control;
+mod doors;
+mod egress;
 mod guardian;
 mod launch;
 mod name;
@@ -22,6 +24,7 @@ mod sys;
 mod tail;
 mod uids;
 
+pub use egress::{EgressProxy, Resolver, SystemResolver};
 pub use sandbox::ProcessSandbox;
 pub use settings::SandboxSettings;
 pub use sys::keep_large_buffers_apart;

@@ -22,6 +22,11 @@ use crate::process::Identity;
 pub(crate) const CONTROL_SOCKET: &str = "control.sock";
 /// One bootstrap connects, once.
 const BACKLOG: i32 = 1;
+/// The api socket's folder within `/run/aegis`, and its name in there.
+pub(crate) const API_FOLDER: &str = "api";
+const API_SOCKET: &str = "api.sock";
+/// Connections to the api socket that may wait to be taken.
+const API_BACKLOG: i32 = 64;
 const TRAVERSABLE: u32 = 0o711;
 
 /// The folder of one sandbox. Removed explicitly, never by dropping: it is the record that something ran.
@@ -65,16 +70,27 @@ impl RunFolder {
 
     /// Opens the control socket, for the sandbox's user alone.
     pub(crate) fn listen(&self) -> io::Result<UnixListener> {
-        let path = self.inside().join(CONTROL_SOCKET);
+        self.listen_at(&self.inside(), CONTROL_SOCKET, BACKLOG)
+    }
+
+    /// Opens the api socket in a folder of its own, for the sandbox's user alone.
+    pub(crate) fn listen_api(&self) -> io::Result<UnixListener> {
+        let folder = self.inside().join(API_FOLDER);
+        make_folder(&folder)?;
+        self.listen_at(&folder, API_SOCKET, API_BACKLOG)
+    }
+
+    fn listen_at(&self, folder: &Path, name: &str, backlog: i32) -> io::Result<UnixListener> {
+        let path = folder.join(name);
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
         // Named through the folder's descriptor: a socket's address holds 108 bytes, and the folder may lie deep.
-        let inside = self.open_inside()?;
-        let short = format!("/proc/self/fd/{}/{CONTROL_SOCKET}", inside.as_raw_fd());
+        let opened = open_path(folder)?;
+        let short = format!("/proc/self/fd/{}/{name}", opened.as_raw_fd());
         bind(&socket, &SocketAddrUnix::new(short)?)?;
         fs::set_permissions(&path, Permissions::from_mode(0o600))?;
         chown(&path, self.owner, self.owner)?;
-        listen(&socket, BACKLOG)?;
+        listen(&socket, backlog)?;
         Ok(UnixListener::from(socket))
     }
 

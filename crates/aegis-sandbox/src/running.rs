@@ -5,11 +5,12 @@ use std::os::unix::net::UnixListener;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aegis_core::SandboxFacts;
-use aegis_kernel::port::{ControlConnection, Ended, SandboxError, Sandboxed};
+use aegis_kernel::port::{ControlConnection, DoorConnection, Ended, SandboxError, Sandboxed};
 use async_trait::async_trait;
 use tokio::sync::watch;
 
 use crate::control;
+use crate::doors::Doors;
 use crate::guardian::{Guarded, Outcome};
 
 /// The handle of a running sandbox; dropping it kills the tree.
@@ -17,6 +18,7 @@ pub(crate) struct Running {
     facts: SandboxFacts,
     guarded: Arc<Guarded>,
     listener: Mutex<Option<UnixListener>>,
+    doors: Option<Doors>,
     outcome: watch::Receiver<Outcome>,
 }
 
@@ -26,9 +28,10 @@ impl Running {
         facts: SandboxFacts,
         guarded: Arc<Guarded>,
         listener: Option<UnixListener>,
+        doors: Option<Doors>,
         outcome: watch::Receiver<Outcome>,
     ) -> Self {
-        Self { facts, guarded, listener: Mutex::new(listener), outcome }
+        Self { facts, guarded, listener: Mutex::new(listener), doors, outcome }
     }
 
     async fn outcome(&self) -> Result<Ended, SandboxError> {
@@ -61,6 +64,20 @@ impl Sandboxed for Running {
                 Err(error) => Err(error),
             },
             connection = control::accept(listener, &self.guarded, &self.facts) => connection,
+        }
+    }
+
+    async fn door(&self) -> Result<DoorConnection, SandboxError> {
+        let Some(doors) = &self.doors else {
+            return Err(SandboxError::Start("this sandbox has no doors".to_owned()));
+        };
+        tokio::select! {
+            biased;
+            ended = self.outcome() => {
+                ended?;
+                Err(SandboxError::Start("the sandbox has ended".to_owned()))
+            }
+            connection = doors.accept(&self.guarded, &self.facts) => connection,
         }
     }
 

@@ -57,7 +57,12 @@ const TABLE: &[Row] = &[
         uses: &["aegis-core", "aegis-kernel", "aegis-security"],
         tests_use: &["aegis-testkit"],
     },
-    Row { name: "aegis-sandbox", uses: &["aegis-core", "aegis-kernel"], tests_use: &["aegis-testkit"] },
+    Row {
+        name: "aegis-sandbox",
+        // The egress proxy applies the pure rules on addresses and first bytes.
+        uses: &["aegis-core", "aegis-kernel", "aegis-security"],
+        tests_use: &["aegis-testkit"],
+    },
     Row { name: "aegis-api", uses: &["aegis-core"], tests_use: &[] },
     Row { name: "aegis-server", uses: PARTS, tests_use: &["aegis-testkit"] },
     Row {

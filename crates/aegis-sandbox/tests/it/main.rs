@@ -11,4 +11,5 @@ mod bootstrap;
 mod conformance;
 mod crash;
 mod door;
+mod egress;
 mod fixture;
