@@ -164,17 +164,20 @@ fn ask(
     requests: &mut Requests,
 ) -> LayerVerdict {
     let mut whole: Option<LayerVerdict> = None;
+    let Some(policies) = layer.compiled().policies(prepared.question().action) else {
+        let reason = "the layer knows no such action".to_owned();
+        return unintelligible(layer, &Unintelligible { code: DenialCode::ToolNotAllowed, reason });
+    };
     for value in values(layer, prepared.question()) {
         let request = match requests.get(prepared, layer.ancestor(), value) {
             Ok(request) => request,
             Err(error) => return unintelligible(layer, &error),
         };
-        let response = authorizer.is_authorized(&request, &layer.compiled().policies, &prepared.entities);
+        let response = authorizer.is_authorized(&request, policies, &prepared.entities);
         let mut one = read(layer, prepared.question(), &response);
         if one.ruling == Ruling::Deny {
             if value.is_some() {
                 let without = requests.get(prepared, layer.ancestor(), None).is_ok_and(|request| {
-                    let policies = &layer.compiled().policies;
                     let response = authorizer.is_authorized(&request, policies, &prepared.entities);
                     read(layer, prepared.question(), &response).ruling != Ruling::Deny
                 });

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use cedar_policy::{Effect, Policy, PolicyId, PolicySet, ValidationMode};
+use cedar_policy::{ActionConstraint, Effect, Policy, PolicyId, PolicySet, ValidationMode};
 use serde_json::Value;
 
 use super::PolicyError;
 use super::analysis::Uses;
 use super::draft::Draft;
-use super::schema::Vocabulary;
+use super::schema::{ActionName, Vocabulary};
 
 /// Most rules of a layer: all of them are asked for every action.
 pub const LAYER_RULES_MAX: usize = 1000;
@@ -30,7 +30,8 @@ pub(super) struct Rule {
 }
 
 pub(super) struct Compiled {
-    pub(super) policies: PolicySet,
+    /// Those that can be about an action, by its place in [`ActionName::ALL`].
+    policies: Vec<PolicySet>,
     pub(super) rules: Vec<Rule>,
     places: HashMap<PolicyId, usize>,
     pub(super) uses: Uses,
@@ -115,21 +116,25 @@ impl Layer {
         }
         let vocabulary = Vocabulary::get()?;
         let mut compiled = Compiled {
-            policies: PolicySet::new(),
+            policies: vec![PolicySet::new(); ActionName::ALL.len()],
             rules: Vec::with_capacity(rules.len()),
             places: HashMap::with_capacity(rules.len()),
             uses: Uses::default(),
         };
+        let mut whole = PolicySet::new();
         for (place, (rule, policy)) in rules.into_iter().enumerate() {
             compiled.places.insert(policy.id().clone(), place);
             compiled.uses.join(Uses::of(&rule.json));
-            compiled.policies.add(policy).map_err(|error| PolicyError::Rule {
-                rule: format!("{layer}/{}", rule.id),
-                reason: error.to_string(),
-            })?;
+            let wrong = |reason: String| PolicyError::Rule { rule: format!("{layer}/{}", rule.id), reason };
+            for (action, policies) in ActionName::ALL.into_iter().zip(&mut compiled.policies) {
+                if may_be_about(&policy, action, vocabulary) {
+                    policies.add(policy.clone()).map_err(|error| wrong(error.to_string()))?;
+                }
+            }
+            whole.add(policy).map_err(|error| wrong(error.to_string()))?;
             compiled.rules.push(rule);
         }
-        let result = vocabulary.validator().validate(&compiled.policies, ValidationMode::Strict);
+        let result = vocabulary.validator().validate(&whole, ValidationMode::Strict);
         match result.validation_errors().next() {
             Some(error) => Err(PolicyError::Rule {
                 rule: format!("{layer}/{}", error.policy_id()),
@@ -137,6 +142,23 @@ impl Layer {
             }),
             None => Ok(Self { name: layer.into(), ancestor: 0, compiled: Arc::new(compiled) }),
         }
+    }
+}
+
+impl Compiled {
+    /// The policies that can be about `action`: the others are false for it, whatever else is asked.
+    pub(super) fn policies(&self, action: ActionName) -> Option<&PolicySet> {
+        self.policies.get(action as usize)
+    }
+}
+
+/// Whether a policy's scope leaves room for an action. No action is in another, so being in is being equal.
+fn may_be_about(policy: &Policy, action: ActionName, vocabulary: &Vocabulary) -> bool {
+    let action = vocabulary.action(action);
+    match policy.action_constraint() {
+        ActionConstraint::Any => true,
+        ActionConstraint::Eq(uid) => action.as_ref() == Some(&uid),
+        ActionConstraint::In(uids) => uids.iter().any(|uid| action.as_ref() == Some(uid)),
     }
 }
 
