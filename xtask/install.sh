@@ -46,3 +46,20 @@ require_rust() {
   [[ $minor =~ ^[0-9]+$ && $minor -ge $RUST_MINOR_MIN ]] ||
     fail "Rust $version is too old: 1.$RUST_MINOR_MIN or newer is needed. Run: rustup update stable"
 }
+
+# install_mcp_servers FOLDER: puts the official MCP servers below FOLDER, for tests; says what it cannot, and goes on.
+install_mcp_servers() {
+  local folder=$1 version=2026.8.31 servers=@modelcontextprotocol/server
+  mkdir -p "$folder"
+  if [[ ! -d $folder/npm/node_modules/@modelcontextprotocol/server-memory ]]; then
+    { command -v npm >/dev/null 2>&1 &&
+      npm install --silent --no-fund --no-audit --prefix "$folder/npm" \
+        "$servers-everything@$version" "$servers-filesystem@$version" "$servers-memory@$version" >/dev/null; } ||
+      printf 'SKIP MCP servers of npm: npm is missing, or could not install them.\n' >&2
+  fi
+  if [[ ! -x $folder/py/bin/mcp-server-time ]]; then
+    { command -v python3 >/dev/null 2>&1 && python3 -m venv "$folder/py" &&
+      "$folder/py/bin/pip" install --quiet --disable-pip-version-check mcp-server-git==2026.10.19 mcp-server-time==2026.10.19; } ||
+      printf 'SKIP MCP servers of pip: python3 or its venv is missing, or pip could not install them.\n' >&2
+  fi
+}

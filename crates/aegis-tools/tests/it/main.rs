@@ -1,4 +1,6 @@
-//! The file tools on volumes in memory.
+//! The file tools on volumes in memory, and clients of tool servers on real and hostile ones.
 
 #[cfg(test)]
 mod files;
+#[cfg(test)]
+mod mcp;

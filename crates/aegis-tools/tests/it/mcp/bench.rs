@@ -1,0 +1,89 @@
+//! Servers as a node has them.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aegis_core::{Body, ExecutionId, Name, Tenant, Timestamp, ToolCall};
+use aegis_kernel::port::{ToolContext, Workspace};
+use aegis_testkit::TestClock;
+use aegis_tools::mcp::{
+    Credentials, McpParts, McpServers, McpTools, PinStore, ServerRequests, ServerSettings, Starter,
+    http_client,
+};
+use async_trait::async_trait;
+use secrecy::SecretString;
+use serde_json::{Value, json};
+
+pub(super) const WAIT: Duration = Duration::from_secs(20);
+
+/// Gives each reference a value of its own per tenant.
+struct Known;
+
+#[async_trait]
+impl Credentials for Known {
+    async fn resolve(&self, tenant: &Tenant, _: &Name, reference: &str) -> Result<SecretString, String> {
+        let text = reference.strip_prefix("literal:").map(str::to_owned);
+        Ok(text.unwrap_or_else(|| format!("{tenant}/{reference}")).into())
+    }
+}
+
+pub(super) struct Bench {
+    pub(super) servers: Arc<McpServers>,
+    pub(super) events: Arc<Mutex<Vec<Body>>>,
+}
+
+/// Limits small enough to run into.
+pub(super) fn settings(config: Value) -> ServerSettings {
+    let mut settings = ServerSettings::new(&serde_json::from_value(config).unwrap()).unwrap();
+    settings.limits.restart_after = Duration::from_millis(50);
+    settings.limits.restart_after_max = Duration::from_millis(400);
+    settings
+}
+
+pub(super) fn bench(
+    settings: Vec<ServerSettings>,
+    starter: Arc<dyn Starter>,
+    pins: &PinStore,
+    requests: Option<Arc<dyn ServerRequests>>,
+) -> Bench {
+    let events: Arc<Mutex<Vec<Body>>> = Arc::default();
+    let record = Arc::clone(&events);
+    let parts = McpParts {
+        starter,
+        credentials: Arc::new(Known),
+        pins: pins.clone(),
+        events: Arc::new(move |_: &Tenant, body: Body| record.lock().unwrap().push(body)),
+        requests,
+        on_change: Arc::new(|_: &Tenant, _: &Name, _| {}),
+        http: http_client().unwrap(),
+        clock: Arc::new(TestClock::at(Timestamp::from_micros(1))),
+    };
+    Bench { servers: McpServers::new(settings, BTreeSet::new(), parts).unwrap(), events }
+}
+
+impl Bench {
+    pub(super) async fn tools(&self) -> McpTools {
+        self.servers.tools(&tenant(), WAIT).await.unwrap()
+    }
+    pub(super) fn saw(&self, kind: &str) -> usize {
+        self.events.lock().unwrap().iter().filter(|body| body.kind() == kind).count()
+    }
+}
+
+pub(super) fn tenant() -> Tenant {
+    Tenant::default_tenant()
+}
+
+pub(super) fn call(name: &str, arguments: Value) -> ToolCall {
+    ToolCall { id: "1".to_owned(), name: name.to_owned(), arguments }
+}
+
+pub(super) fn context() -> ToolContext {
+    let execution = ExecutionId::from_uuid(uuid::Uuid::nil());
+    ToolContext { execution, workspace: Arc::new(Workspace::new(Vec::new())) }
+}
+
+pub(super) fn nothing() -> Value {
+    json!({})
+}
