@@ -29,7 +29,9 @@ pub use http::http_client;
 pub use log::LogLine;
 pub use pin::{FieldChange, PinDiff, PinDocument, PinRecord, PinStore, PinnedTool, ToolChange};
 pub use result::{Attachment, McpResult};
-pub use servers::{CallOptions, McpParts, McpServers, ServerEvents, ServerKey, ServerView};
+pub use servers::{
+    CallOptions, McpParts, McpServers, ServerEvents, ServerKey, ServerListChanges, ServerView,
+};
 pub use settings::{Reach, ServerLimits, ServerSettings, SettingsError};
 pub use starter::{Credentials, PlainStarter, ServerProcess, StartError, StartSpec, Started, Starter};
 pub use upstream::ServerState;

@@ -48,7 +48,8 @@ const TABLE: &[Row] = &[
     },
     Row {
         name: "aegis-tools",
-        uses: &["aegis-core", "aegis-kernel", "aegis-security"],
+        // Tool servers are described by a section of the node's configuration.
+        uses: &["aegis-core", "aegis-kernel", "aegis-manifest", "aegis-security"],
         // Built-in file tools are tested on the real file core.
         tests_use: &["aegis-testkit", "aegis-volume"],
     },

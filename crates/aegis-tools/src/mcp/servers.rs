@@ -28,6 +28,9 @@ use super::upstream::{ServerState, Upstream};
 /// Told what happens to servers, for the record. Must not block.
 pub type ServerEvents = Arc<dyn Fn(&Tenant, Body) + Send + Sync>;
 
+/// Told which of a server's lists changed. Must not block.
+pub type ServerListChanges = Arc<dyn Fn(&Tenant, &Name, ListChanged) + Send + Sync>;
+
 /// What the servers work with; filled by the integrator.
 pub struct McpParts {
     /// Starts processes, each in a sandbox of its own.
@@ -40,8 +43,8 @@ pub struct McpParts {
     pub events: ServerEvents,
     /// Answers what servers ask, where their grants permit it; without it nothing is granted.
     pub requests: Option<Arc<dyn ServerRequests>>,
-    /// Told that a server's list changed: (tenant, server, list).
-    pub on_change: Arc<dyn Fn(&Tenant, &Name, ListChanged) + Send + Sync>,
+    /// Told which lists change.
+    pub on_change: ServerListChanges,
     /// Calls addresses; see [`http_client`](super::http_client).
     pub http: reqwest::Client,
     /// The time, for logs.

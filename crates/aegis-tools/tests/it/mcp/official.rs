@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aegis_kernel::port::{GovernedKind, ToolHost};
-use aegis_tools::mcp::{CallOptions, PinStore, PlainStarter, ServerState, StartSpec, Starter};
+use aegis_tools::mcp::{CallOptions, McpError, PinStore, PlainStarter, ServerState, StartSpec, Starter};
 use rmcp::model::{CallToolRequestParams, ProtocolVersion};
 use rmcp::service::{ClientLifecycleMode, ClientServiceExt};
 use serde_json::{Value, json};
@@ -197,6 +197,36 @@ async fn the_time_server_answers_as_directly() {
         json!({"source_timezone": "Europe/Berlin", "time": "12:00", "target_timezone": "Asia/Tokyo"});
     let calls = [("convert_time", convert), ("convert_time", json!({"time": "late"}))];
     alike("time", &program, &["--local-timezone=UTC".to_owned()], &calls).await;
+}
+
+#[tokio::test]
+async fn everything_answers_on_http_with_a_credential_for_each_request() {
+    let Some((node, file)) = package("http", "server-everything") else { return };
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut server = tokio::process::Command::new(node)
+        .args([file, "streamableHttp".to_owned()])
+        .env("PORT", port.to_string())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    for _ in 0..200 {
+        if tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let url = format!("http://127.0.0.1:{port}/mcp");
+    let config = json!({"name": "far", "url": url, "headers": {"Authorization": "secret:far"}});
+    let bench = bench(vec![settings(config)], Arc::new(starter()), &PinStore::in_memory(), None);
+    let tools = bench.tools().await;
+    let echo = call("echo", json!({"message": "hello"}));
+    let answer = tools.perform(&echo, &CallOptions::default()).await.unwrap();
+    assert_eq!(answer.tool_result().content, "Echo: hello");
+    server.kill().await.unwrap();
+    let gone = tools.perform(&echo, &CallOptions::default()).await;
+    assert!(matches!(gone, Err(McpError::Down { .. })), "{gone:?}");
 }
 
 /// Run with `--ignored --nocapture`, in release: the added time of a call over the SDK alone, to the same server.

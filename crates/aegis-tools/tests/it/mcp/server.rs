@@ -81,25 +81,14 @@ fn tool(name: &str, description: &str) -> Value {
            "annotations": {"idempotentHint": true, "readOnlyHint": true}})
 }
 
-async fn serve(commands: DuplexStream, mut answers: DuplexStream, heard: Arc<std::sync::Mutex<Vec<Value>>>) {
-    let (say, mut said) = mpsc::channel::<Value>(64);
-    let writer = async move {
-        while let Some(message) = said.recv().await {
-            if message == json!("garbage") {
-                answers.write_all(b"\xff\xfe not json\n{\"jsonrpc\":\"2.0\"}\n").await.ok();
-                continue;
-            }
-            if answers.write_all(format!("{message}\n").as_bytes()).await.is_err() {
-                return;
-            }
-        }
-    };
+async fn serve(commands: DuplexStream, answers: DuplexStream, heard: Arc<std::sync::Mutex<Vec<Value>>>) {
+    let (say, said) = mpsc::channel::<Value>(64);
+    let writer = write(answers, said);
     let reader = async move {
         let mut description = "adds".to_owned();
         let mut lines = BufReader::new(commands).lines();
         while let Ok(Some(line)) = lines.next_line().await {
-            let message: Value = serde_json::from_str(&line).unwrap();
-            heard.lock().unwrap().push(message.clone());
+            let message = note(&line, &heard);
             let (id, method) =
                 (message["id"].clone(), message["method"].as_str().unwrap_or_default().to_owned());
             let answer = |result: Value| json!({"jsonrpc": "2.0", "id": id, "result": result});
@@ -161,4 +150,23 @@ async fn serve(commands: DuplexStream, mut answers: DuplexStream, heard: Arc<std
         }
     };
     tokio::select! { () = reader => {}, () = writer => {} }
+}
+
+fn note(line: &str, heard: &std::sync::Mutex<Vec<Value>>) -> Value {
+    let message: Value = serde_json::from_str(line).unwrap();
+    heard.lock().unwrap().push(message.clone());
+    message
+}
+
+async fn write(mut answers: DuplexStream, mut said: mpsc::Receiver<Value>) {
+    while let Some(message) = said.recv().await {
+        let line = if message == json!("garbage") {
+            b"\xff\xfe not json\n{\"jsonrpc\":\"2.0\"}\n".to_vec()
+        } else {
+            format!("{message}\n").into_bytes()
+        };
+        if answers.write_all(&line).await.is_err() {
+            return;
+        }
+    }
 }
