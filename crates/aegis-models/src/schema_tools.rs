@@ -172,7 +172,7 @@ mod tests {
         );
         assert_eq!(
             texts[1..],
-            [r#"{"arguments":{"path":"a"},"tool":"fs.read"}"#, "Result of the tool:\ntext of a"]
+            [r#"{"tool":"fs.read","arguments":{"path":"a"}}"#, "Result of the tool:\ntext of a"]
         );
         let Some(ResponseFormat::JsonSchema { schema, .. }) = constrained.response_format else { panic!() };
         assert_eq!(schema["oneOf"][0]["properties"]["tool"]["const"], "fs.read");

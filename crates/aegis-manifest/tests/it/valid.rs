@@ -180,7 +180,7 @@ fn a_way_of_choosing_providers_that_is_not_followed_is_named() {
 fn fields_are_explained_from_the_types() {
     let network = explain("agent.spec.security.network").unwrap();
     let names: Vec<&str> = network.fields.iter().map(|field| field.name.as_str()).collect();
-    assert_eq!(names, ["allowlist", "denylist", "mode"]);
+    assert_eq!(names, ["mode", "allowlist", "denylist"]);
     let shown = network.to_string();
     assert!(
         shown.contains("mode: one of `none`, `allow` or `deny`") || shown.contains("mode: `none`"),

@@ -13,7 +13,7 @@ mod door;
 mod folder;
 mod full_disk;
 mod lifecycle;
-mod power;
 mod openbao;
+mod power;
 mod secret;
 mod tamper;

@@ -169,12 +169,13 @@ fn the_data_folder_of_the_configuration_holds_unless_the_environment_says_anothe
 fn a_configuration_is_shown_without_its_literals_and_checked_with_its_warnings() {
     let home = tempfile::tempdir().unwrap();
     let config = "apiVersion: 100monkeys.ai/v1\nkind: NodeConfig\nmetadata: {name: n}\nspec:\n  nats: {url: \"nats://127.0.0.1\"}\n  \
-        llm_providers:\n    - {name: a, type: openai, endpoint: \"literal:http://x/secret-path\", api_key: \"literal:sk-1\", models: []}\n";
+        llm_providers:\n    - {name: a, type: openai, endpoint: \"literal:http://user:secret-word@x/v1\", api_key: \"literal:sk-1\", models: []}\n";
     std::fs::write(home.path().join("aegis-config.yaml"), config).unwrap();
     let shown = aegis(home.path(), &["config", "show"]);
     let text = words(&shown.stdout);
     assert_eq!(shown.status.code(), Some(0), "{}", words(&shown.stderr));
-    assert!(text.contains("[masked]") && !text.contains("sk-1") && !text.contains("secret-path"), "{text}");
+    assert!(text.contains("[masked]") && !text.contains("sk-1") && !text.contains("secret-word"), "{text}");
+    assert!(text.contains("x/v1"), "an address itself is no secret: {text}");
     let checked = aegis(home.path(), &["config", "validate"]);
     assert!(words(&checked.stderr).contains("`spec.nats`"), "{}", words(&checked.stderr));
 }
