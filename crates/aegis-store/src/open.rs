@@ -11,7 +11,9 @@ use aegis_security::merkle::Frontier;
 use aegis_security::note::NoteKey;
 use aegis_security::signature::SigningKey;
 use futures_util::TryStreamExt;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
 use sqlx::{ConnectOptions, Connection, Row, SqliteConnection};
 
 use crate::checkpoint_file::CheckpointFile;
@@ -93,8 +95,8 @@ pub(crate) async fn open(options: &OpenOptions, folder: &Folder) -> Result<Opene
     let ids = options.ids.as_ref();
     let signer =
         SigningKey::from_seed(&*crate::folder::key_file(&folder.log_key(), |bytes| ids.fill(bytes))?);
-    let keys = KeyRing::open(folder, ids).await?;
-    let mut connection = open_writer(folder).await?;
+    // Two files, each with a thread of its own: what one waits for its disk, the other uses.
+    let (keys, mut connection) = tokio::try_join!(KeyRing::open(folder, ids), open_writer(folder))?;
     let file = CheckpointFile::open(&folder.checkpoints())?;
     let signed = file.last().map(|note| read_note(note, &signer, folder)).transpose()?;
     let (head, opening) = match StoredHead::read(&mut connection).await? {
@@ -121,6 +123,8 @@ async fn open_writer(folder: &Folder) -> Result<SqliteConnection, OpenError> {
     let mut connection = SqliteConnectOptions::new()
         .filename(&path)
         .journal_mode(SqliteJournalMode::Wal)
+        // A schema that a loss of power undoes is made again; each batch says anew how safe it must be.
+        .synchronous(SqliteSynchronous::Normal)
         .busy_timeout(BUSY_TIMEOUT)
         .pragma("secure_delete", "ON")
         .pragma("wal_autocheckpoint", "4000")
