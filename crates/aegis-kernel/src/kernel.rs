@@ -2,14 +2,16 @@
 
 mod agents;
 mod executions;
+mod policies;
 mod types;
 mod volumes;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aegis_core::Diagnosis;
 
+pub use policies::{Asked, Overlay};
 pub use types::{
     AgentSelector, Caller, DeployOptions, Deployed, Execute, KernelSettings, NodeInfo, Ports, Refusal,
     Started,
@@ -17,6 +19,7 @@ pub use types::{
 
 use crate::execution::Services;
 use crate::monitor::{Limiter, Monitor};
+use crate::policy::Rules;
 use crate::port::{Journal, Volume};
 use crate::record::Scribe;
 use crate::schedule::Scheduler;
@@ -26,24 +29,21 @@ use crate::tools::Router;
 #[derive(Clone)]
 pub struct Kernel {
     services: Arc<Services>,
-    settings: Arc<RwLock<KernelSettings>>,
+    rules: Arc<Rules>,
     scheduler: Scheduler,
 }
 
 impl Kernel {
     /// Composes a kernel. Nothing runs until [`Kernel::start`].
     pub fn new(ports: Ports, settings: KernelSettings) -> Self {
+        let rules = Arc::new(Rules::new(settings.clone()));
         let services = Services {
-            monitor: Monitor::new(Limiter::default()),
+            monitor: Monitor::new(Limiter::default(), Arc::clone(&rules)),
             router: Router::new(&ports.tools),
             bootstrap: Arc::clone(&settings.bootstrap),
             ports,
         };
-        Self {
-            services: Arc::new(services),
-            settings: Arc::new(RwLock::new(settings)),
-            scheduler: Scheduler::new(),
-        }
+        Self { services: Arc::new(services), rules, scheduler: Scheduler::new() }
     }
 
     /// Clears what a former daemon left, resumes unfinished executions and begins to schedule.
@@ -78,9 +78,10 @@ impl Kernel {
         &self.services.ports.volume
     }
 
-    /// Takes new security contexts and defaults for executions that start from now on.
-    pub fn reload(&self, settings: KernelSettings) {
-        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
+    /// Takes new security contexts, policies and defaults, and gives the epoch of policy. Running executions are judged
+    /// by them from their next action on: when this returns, nothing that only the former rules permitted is begun.
+    pub async fn reload(&self, settings: KernelSettings) -> u64 {
+        self.rules.replace(settings).await
     }
 
     /// What `aegis status` shows.
@@ -95,7 +96,7 @@ impl Kernel {
     }
 
     fn settings(&self) -> KernelSettings {
-        self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.rules.current().1
     }
 
     fn scribe(&self) -> Scribe {

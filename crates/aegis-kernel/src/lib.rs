@@ -8,6 +8,7 @@ mod dispatch;
 mod execution;
 mod kernel;
 mod monitor;
+pub mod policy;
 pub mod port;
 mod record;
 mod schedule;
@@ -17,6 +18,6 @@ mod tools;
 mod validation;
 
 pub use kernel::{
-    AgentSelector, Caller, DeployOptions, Deployed, Execute, Kernel, KernelSettings, NodeInfo, Ports,
-    Refusal, Started,
+    AgentSelector, Asked, Caller, DeployOptions, Deployed, Execute, Kernel, KernelSettings, NodeInfo,
+    Overlay, Ports, Refusal, Started,
 };

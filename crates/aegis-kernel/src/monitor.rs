@@ -6,6 +6,8 @@
 mod action;
 mod authority;
 mod bounds;
+#[cfg(test)]
+mod layer_tests;
 mod limiter;
 #[cfg(test)]
 mod speed;
@@ -14,23 +16,26 @@ mod stages;
 mod tests;
 
 use std::future::Future;
+use std::sync::Arc;
 
 use aegis_core::{ActionId, Denial};
 
 pub(crate) use action::{Action, Performed, Settled, Target};
-pub(crate) use authority::{Authority, Permit};
+pub(crate) use authority::{Authority, Circumstances, Member, Permit};
 pub(crate) use limiter::Limiter;
 
+use crate::policy::Rules;
 use crate::record::{Ledger, RecordError};
 
 /// The monitor. One per node; what belongs to an execution comes in with its [`Authority`].
 pub(crate) struct Monitor {
     limiter: Limiter,
+    rules: Arc<Rules>,
 }
 
 impl Monitor {
-    pub(crate) fn new(limiter: Limiter) -> Self {
-        Self { limiter }
+    pub(crate) fn new(limiter: Limiter, rules: Arc<Rules>) -> Self {
+        Self { limiter, rules }
     }
 
     /// Passes one action through every stage. `perform` is called at most once, after the intent is durable.
@@ -40,7 +45,7 @@ impl Monitor {
     pub(crate) async fn pass<F, Fut>(
         &self,
         ledger: &mut Ledger,
-        authority: &Authority,
+        authority: &mut Authority,
         action: &Action<'_>,
         perform: F,
     ) -> Result<Settled, RecordError>
@@ -48,15 +53,21 @@ impl Monitor {
         F: FnOnce(ActionId) -> Fut,
         Fut: Future<Output = Performed>,
     {
-        let permit = match self.decide(ledger, authority, action) {
-            Ok(permit) => permit,
-            Err(denial) => return stages::record_denial(ledger, action, denial).await,
+        let (permit, reserved, id) = loop {
+            authority.refresh(&self.rules);
+            let permit = match self.decide(ledger, authority, action) {
+                Ok(permit) => permit,
+                Err(denial) => return stages::record_denial(ledger, action, denial).await,
+            };
+            let reserved = match self.limiter.reserve(&permit, ledger.scribe.clock.monotonic()) {
+                Ok(reserved) => reserved,
+                Err(denial) => return stages::record_denial(ledger, action, denial).await,
+            };
+            // No intent under rules that are over: a reload waits for the append, or the pass begins anew.
+            let Some(_held) = self.rules.hold(authority.epoch()).await else { continue };
+            let id = stages::record_intent(ledger, action, &permit).await?;
+            break (permit, reserved, id);
         };
-        let reserved = match self.limiter.reserve(&permit, ledger.scribe.clock.monotonic()) {
-            Ok(reserved) => reserved,
-            Err(denial) => return stages::record_denial(ledger, action, denial).await,
-        };
-        let id = stages::record_intent(ledger, action, &permit).await?;
         let started = ledger.scribe.clock.monotonic();
         let performed = perform(id).await;
         let duration = ledger.scribe.clock.monotonic().saturating_sub(started);
@@ -70,7 +81,7 @@ impl Monitor {
         stages::authenticate(ledger, action)?;
         stages::freeze(ledger)?;
         let matched = authority.constraints(action)?;
-        let permit = authority.authorise(action, matched)?;
+        let permit = authority.authorise(matched, &stages::circumstances(ledger))?;
         stages::judge(&permit)?;
         stages::breaker(action)?;
         Ok(permit)

@@ -4,8 +4,8 @@ use aegis_core::Diagnosis;
 
 use crate::AgentManifest;
 use crate::agent::{
-    Advanced, ContextItem, Isolation, Language, NetworkMode, ScheduleType, StorageClass, ToolRef, Validator,
-    VolumeType,
+    Advanced, ContextItem, Isolation, Language, NetworkMode, ScheduleType, Soul, StorageClass, ToolRef,
+    Validator, VolumeType,
 };
 
 /// What the adapters of a node say of themselves.
@@ -239,15 +239,36 @@ fn volumes(manifest: &AgentManifest, facts: &NodeFacts, list: &mut List) {
     }
 }
 
+/// Of a soul its authority is enforced; nothing else is.
+fn souls(manifest: &AgentManifest, list: &mut List) {
+    let soul = match &manifest.spec.soul {
+        None => return,
+        Some(Soul::Named(name)) => {
+            let what =
+                format!("souls are no documents of their own in this build, so there is no soul `{name}`");
+            return list.add("spec.soul", what, "write the soul into the manifest");
+        }
+        Some(Soul::Inline(soul)) => soul,
+    };
+    let gates = &soul.gates;
+    for (field, given) in [
+        ("owner", soul.owner.is_some()),
+        ("inputs", soul.inputs.is_some()),
+        ("failure_modes", !soul.failure_modes.is_empty()),
+        ("acceptance", !soul.acceptance.is_empty()),
+        ("gates", !(gates.before.is_empty() && gates.during.is_empty() && gates.after.is_empty())),
+        ("safe_mode", soul.safe_mode.is_some()),
+    ] {
+        if given {
+            let what = format!("`{field}` of a soul is not in this build; its `authority` is");
+            list.add(format!("spec.soul.{field}"), what, "remove it");
+        }
+    }
+}
+
 fn others(manifest: &AgentManifest, list: &mut List) {
     let spec = &manifest.spec;
-    if spec.soul.is_some() {
-        list.add(
-            "spec.soul",
-            "souls are not in this build",
-            "remove it, and narrow the agent by `security_context` and `tools`",
-        );
-    }
+    souls(manifest, list);
     let configured = |tool: &&ToolRef| tool.server.is_none() && tool.config.is_some();
     for (index, _) in spec.tools.iter().enumerate().filter(|(_, tool)| configured(tool)) {
         let what = "built-in tools take no settings, and tool servers are not in this build";

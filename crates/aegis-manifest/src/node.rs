@@ -1,5 +1,6 @@
 //! The `NodeConfig` kind: what a node offers, where it listens, which models it knows, what it permits.
 
+mod governance;
 mod later;
 mod llm;
 mod mcp_server;
@@ -14,9 +15,9 @@ use aegis_core::Name;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use governance::{Governance, Policy};
 pub use later::{
-    Database, FirecrackerSettings, Governance, Iam, Metrics, Nats, SecretsSection, Smcp, Temporal, Tls,
-    Tracing,
+    Database, FirecrackerSettings, Iam, Metrics, Nats, SecretsSection, Smcp, Temporal, Tls, Tracing,
 };
 pub use llm::{
     AliasTarget, LlmSection, LlmSelection, ModelEntry, Provider, ProviderProcess, ProviderType,
@@ -136,7 +137,7 @@ pub struct NodeSpec {
     pub nats: Option<Nats>,
     /// Logs, metrics and traces.
     pub observability: Observability,
-    /// Budgets, freezes and rules.
+    /// Policies, budgets and freezes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub governance: Option<Governance>,
     /// Manifests of agents that are there for all tenants, by path.

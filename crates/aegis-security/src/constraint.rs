@@ -13,7 +13,7 @@ mod tool;
 pub use context::{Capability, RateLimit, SecurityContext};
 pub use domain::DomainPattern;
 pub(crate) use domain::canonical_host;
-pub use evaluate::{ArgumentCheck, Decision, GovernedValue, Request, evaluate};
+pub use evaluate::{ArgumentCheck, Decision, GovernedValue, Matching, Request, evaluate, matching};
 pub use path::{
     COMPONENT_BYTES_MAX, PATH_BYTES_MAX, PATTERN_COMPONENTS_MAX, PathError, PathPattern, WORKSPACE,
     is_at_or_below, normalise, normalise_against,

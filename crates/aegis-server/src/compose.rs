@@ -78,7 +78,11 @@ pub(crate) async fn compose(
 
 /// What the kernel takes from a configuration.
 pub(crate) fn kernel_settings(config: &LoadedConfig) -> KernelSettings {
-    KernelSettings { config: config.node().clone(), bootstrap: BOOTSTRAP.into() }
+    KernelSettings {
+        config: config.node().clone(),
+        policies: config.policies().clone(),
+        bootstrap: BOOTSTRAP.into(),
+    }
 }
 
 /// The folder that relative paths of a configuration start from: its own.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use aegis_api::CallError;
 use aegis_core::limits::DOCUMENT_BYTES_MAX;
 use aegis_core::{Diagnosis, ErrorCode, Sha256};
+use aegis_kernel::policy::NodePolicy;
 use aegis_manifest::{NodeConfig, parse_node_config};
 use serde_json::Value;
 
@@ -19,6 +20,7 @@ pub struct LoadedConfig {
     node: Arc<NodeConfig>,
     source: Option<PathBuf>,
     digest: Option<Sha256>,
+    policies: Arc<[NodePolicy]>,
 }
 
 impl LoadedConfig {
@@ -29,6 +31,10 @@ impl LoadedConfig {
     /// The file; `None` for the embedded defaults.
     pub fn source(&self) -> Option<&Path> {
         self.source.as_deref()
+    }
+    /// Its policies in Cedar, compiled.
+    pub(crate) fn policies(&self) -> &Arc<[NodePolicy]> {
+        &self.policies
     }
     /// SHA-256 of the file.
     pub(crate) fn digest(&self) -> Option<Sha256> {
@@ -92,7 +98,12 @@ impl LoadedConfig {
 /// If the file cannot be read, or with all its problems, rendered with their lines.
 pub fn load_config(path: Option<&Path>) -> Result<LoadedConfig, CallError> {
     let Some(path) = path else {
-        return Ok(LoadedConfig { node: Arc::new(NodeConfig::default()), source: None, digest: None });
+        return Ok(LoadedConfig {
+            node: Arc::new(NodeConfig::default()),
+            source: None,
+            digest: None,
+            policies: Arc::new([]),
+        });
     };
     let shown = path.display().to_string();
     let wrong = |what: String| Diagnosis::new(ErrorCode::InvalidInput, what);
@@ -109,11 +120,22 @@ pub fn load_config(path: Option<&Path>) -> Result<LoadedConfig, CallError> {
             problems.first().cloned().unwrap_or_else(|| wrong(format!("`{shown}` is not a configuration")));
         CallError { diagnosis, problems, rendered }
     })?;
+    let base = path.parent().filter(|base| !base.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let policies = crate::policies::compile(&parsed, &shown, base).map_err(|problems| {
+        let diagnosis =
+            problems.first().cloned().unwrap_or_else(|| wrong(format!("`{shown}`: its policies")));
+        CallError { diagnosis, problems, rendered: None }
+    })?;
     let digest = {
         use sha2::Digest as _;
         Sha256::from_bytes(sha2::Sha256::digest(text.as_bytes()).into())
     };
-    Ok(LoadedConfig { node: Arc::new(parsed.document), source: Some(path.to_owned()), digest: Some(digest) })
+    Ok(LoadedConfig {
+        node: Arc::new(parsed.document),
+        source: Some(path.to_owned()),
+        digest: Some(digest),
+        policies,
+    })
 }
 
 /// Masks values whose name says that they are secret, unless they only say where the secret lies; literals that are no

@@ -17,6 +17,7 @@ mod logging;
 mod models;
 pub mod offline;
 mod platform;
+mod policies;
 mod providers;
 mod routes;
 mod run_folder;

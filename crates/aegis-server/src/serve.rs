@@ -174,7 +174,7 @@ async fn reload(app: &App, options: &Options) {
         tracing::error!(%error, "the configuration is not reloaded");
         return;
     }
-    app.kernel.reload(compose::kernel_settings(&config));
+    let epoch = app.kernel.reload(compose::kernel_settings(&config)).await;
     *app.configured.write().unwrap_or_else(PoisonError::into_inner) = configured(&config);
     if let Err(error) = app.providers.apply(config.node()).await {
         tracing::error!(%error, "a provider's program is not started");
@@ -186,7 +186,7 @@ async fn reload(app: &App, options: &Options) {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
-    tracing::info!("the configuration is reloaded");
+    tracing::info!(policy_epoch = epoch, "the configuration is reloaded");
 }
 
 /// Removes ephemeral volumes whose time has come.

@@ -48,7 +48,7 @@ impl Driver {
             }
         };
         let services = self.services.clone();
-        match services.monitor.pass(&mut self.ledger, &self.authority, &action, perform).await? {
+        match services.monitor.pass(&mut self.ledger, &mut self.authority, &action, perform).await? {
             Settled::Model(answer) => {
                 self.conversation.push(Arc::new(assistant(answer)));
                 self.turns_held += 1;
@@ -105,7 +105,7 @@ impl Driver {
                 None => Performed::Tool(Err(ToolError::Internal(format!("no tool `{}`", wanted.name)))),
             }
         };
-        let settled = services.monitor.pass(&mut self.ledger, &self.authority, &action, perform).await?;
+        let settled = services.monitor.pass(&mut self.ledger, &mut self.authority, &action, perform).await?;
         let silent = self.generation.as_ref().is_some_and(|generation| generation.waiting.is_none());
         match (settled, self.stopper.pending()) {
             (Settled::Interrupted, Some(reason)) => Err(Halt::Stopped(reason)),

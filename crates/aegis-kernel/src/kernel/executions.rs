@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aegis_core::execution::{FailureReason, Input};
-use aegis_core::{AgentId, Body, Diagnosis, Durability, ErrorCode, ExecutionId, StreamId, Tenant};
+use aegis_core::{AgentId, Body, Diagnosis, Durability, ErrorCode, Event, ExecutionId, StreamId, Tenant};
 use aegis_manifest::AgentManifest;
 use serde_json::Value;
 
 use super::{Caller, Execute, Kernel, Started, agents, unrecorded};
 use crate::execution::{Blueprint, Driver, Signals, loop_plan, recover};
-use crate::monitor::Authority;
+use crate::monitor::{Authority, Member};
 use crate::port::{AgentState, Append, ExecutionQuery, ExecutionRecord, ExecutionStatus, JournalError};
 use crate::record::{Ledger, RecordError};
 use crate::validation::Schema;
@@ -21,6 +21,8 @@ const TEMPLATE_NAMES: [&str; 6] =
 /// First and longest pause before a run is tried again whose record could not be written.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// Most ancestors of an execution.
+const ANCESTORS_MAX: usize = 32;
 /// Executions read at once when unfinished ones are resumed.
 const PAGE: usize = 500;
 
@@ -233,14 +235,42 @@ impl Kernel {
             return Err(RecordError::Missing(ledger.execution));
         };
         let document = ledger.scribe.text(StreamId::Agent(*agent), document).await?;
-        Ok(self.compile(&ledger.tenant, *agent, &document))
+        let ancestors = match self.ancestors(ledger).await? {
+            Ok(ancestors) => ancestors,
+            Err(problem) => return Ok(Err(problem)),
+        };
+        Ok(self.compile(ledger, *agent, &document, ancestors))
+    }
+
+    /// The agents on whose behalf an execution runs: its parent, then the parent's parent.
+    async fn ancestors(&self, ledger: &Ledger) -> Result<Result<Vec<Member>, String>, RecordError> {
+        let mut ancestors = Vec::new();
+        let mut next = parent_of(&ledger.created);
+        while let Some(id) = next {
+            if ancestors.len() >= ANCESTORS_MAX {
+                return Ok(Err(format!("its chain of parents is longer than {ANCESTORS_MAX}")));
+            }
+            let parent = Ledger::open(self.scribe(), id).await?;
+            let Body::ExecutionCreated { agent, document, .. } = &parent.created.body else {
+                return Err(RecordError::Missing(id));
+            };
+            let document = parent.scribe.text(StreamId::Agent(*agent), document).await?;
+            let manifest = match agents::parse(&document) {
+                Ok(manifest) => Arc::new(manifest),
+                Err(refusal) => return Ok(Err(format!("the manifest of its parent `{id}`: {refusal}"))),
+            };
+            next = parent_of(&parent.created);
+            ancestors.push(Member { execution: id.to_string(), tenant: parent.tenant, manifest });
+        }
+        Ok(Ok(ancestors))
     }
 
     fn compile(
         &self,
-        tenant: &Tenant,
+        ledger: &Ledger,
         agent: AgentId,
         document: &str,
+        ancestors: Vec<Member>,
     ) -> Result<(Blueprint, Authority), String> {
         let manifest = agents::parse(document).map_err(|refusal| refusal.to_string())?;
         self.refuse_unenforced(&manifest).map_err(|problem| problem.to_string())?;
@@ -251,8 +281,10 @@ impl Kernel {
             .map(|(.., path)| path.clone())
             .ok_or("capability_missing: no python3 in /usr/bin")?;
         let blueprint = Blueprint::of(agent, &manifest, &self.services.router, &interpreter);
-        let config = self.settings().config;
-        let authority = Authority::compile(tenant, &manifest, &config, &blueprint.tools)?;
+        let execution = ledger.execution.to_string();
+        let caller = Member { execution, tenant: ledger.tenant.clone(), manifest: Arc::new(manifest) };
+        let chain = std::iter::once(caller).chain(ancestors).collect();
+        let authority = Authority::compile(chain, &self.rules, &blueprint.tools)?;
         Ok((blueprint, authority))
     }
 
@@ -272,6 +304,13 @@ impl Kernel {
         record
             .filter(|record| record.tenant == *tenant && !record.removed)
             .ok_or_else(|| Diagnosis::not_found("execution", id))
+    }
+}
+
+fn parent_of(created: &Event) -> Option<ExecutionId> {
+    match &created.body {
+        Body::ExecutionCreated { parent, .. } => *parent,
+        _ => None,
     }
 }
 

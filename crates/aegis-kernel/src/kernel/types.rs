@@ -5,6 +5,7 @@ use std::sync::Arc;
 use aegis_core::{Actor, AgentId, Diagnosis, ExecutionId, Tenant};
 use serde_json::Value;
 
+use crate::policy::NodePolicy;
 use crate::port::{Clock, Ids, Journal, Model, Sandbox, Secrets, ToolHost, Volume};
 
 /// The adapters the kernel works with.
@@ -33,8 +34,18 @@ pub struct Ports {
 pub struct KernelSettings {
     /// The node's configuration, defaults filled in.
     pub config: Arc<aegis_manifest::NodeConfig>,
+    /// Policies in Cedar of the node and its tenants, in their order.
+    pub policies: Arc<[NodePolicy]>,
     /// The bootstrap program that is put into sandboxes.
     pub bootstrap: Arc<str>,
+}
+
+impl KernelSettings {
+    /// Whether all that agents are judged by is the same.
+    pub(crate) fn same_policy(&self, other: &Self) -> bool {
+        self.policies == other.policies
+            && self.config.spec.security_contexts == other.config.spec.security_contexts
+    }
 }
 
 /// Who asks, and for which tenant.

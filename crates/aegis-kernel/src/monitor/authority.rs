@@ -1,29 +1,61 @@
 //! What one execution may do: a conjunction of layers, each asked alone, each only able to take away.
 //!
-//! The layers that stand: the manifest (its tools and its file rules) and the security context. Policy (Cedar), soul
-//! and ancestors are further layers of the same form.
+//! The layers are those of the agent and of every ancestor in its chain: node, tenant, security context, soul and
+//! manifest. Constraints say which capabilities hold; the layers, in Cedar, decide.
+
+mod governed;
+mod standing;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, LazyLock};
 
 use aegis_core::{Denial, DenialCode, Tenant};
-use aegis_manifest::{AgentManifest, NodeConfig};
+use aegis_manifest::AgentManifest;
 use aegis_security::canonical;
-use aegis_security::constraint::{
-    self, Capability, ConstraintError, Decision, GovernedValue, PathPattern, RateLimit, Request,
-    SecurityContext,
+use aegis_security::constraint::GovernedValue;
+use aegis_security::policy::{
+    ActionName, Explanation, Layer, LayerExplanation, Link, Question, Ruling, Verdict, evaluate, explain,
 };
 use serde_json::Value;
 
 use super::limiter::Limits;
 use super::{Action, Target};
-use crate::port::{Access, GovernedKind, ToolFacts};
+use crate::policy::Rules;
+use crate::port::ToolFacts;
 use crate::validation::Schema;
 
-/// What the constraints matched: the rule that permits, and the limits that come with it.
-pub(crate) struct Matched {
-    rule: String,
+use governed::{GovernedValues, governed_values};
+use standing::Standing;
+
+/// One agent of a chain of those on whose behalf something is done.
+#[derive(Debug, Clone)]
+pub(crate) struct Member {
+    /// Its execution, as policies see it.
+    pub(crate) execution: String,
+    pub(crate) tenant: Tenant,
+    pub(crate) manifest: Arc<AgentManifest>,
+}
+
+/// What policies see of an execution beside the call.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Circumstances {
+    /// Labels on the execution.
+    pub(crate) labels: Vec<String>,
+    /// Risk, in thousandths.
+    pub(crate) risk: i64,
+    /// Seconds since 1970.
+    pub(crate) time: i64,
+}
+
+/// What the constraints found: which capabilities hold, why others do not, and what refuses whatever policy says.
+pub(crate) struct Survey<'a> {
+    action: ActionName,
+    resource: &'a str,
+    arguments: &'a Value,
+    governed: Vec<GovernedValue>,
+    refused: Vec<Denial>,
+    matched: Vec<String>,
+    notes: Vec<Denial>,
     limits: Vec<(String, Limits)>,
     max_response_bytes: Option<u64>,
 }
@@ -38,225 +70,256 @@ pub(crate) struct Permit {
     pub(crate) limits: Vec<(String, Limits)>,
     /// Most bytes of a result.
     pub(crate) max_response_bytes: Option<u64>,
-    /// Whether a person has to agree.
-    pub(crate) ask: bool,
+    /// What a person has to agree to, by the rule that asks.
+    pub(crate) questions: Vec<(String, String)>,
 }
 
-/// The compiled layers of one execution.
+/// The compiled layers of one execution, and what they were compiled from.
 pub(crate) struct Authority {
-    tenant: Tenant,
-    model: String,
-    tools: Vec<String>,
+    /// The caller first, then its parent and on.
+    chain: Vec<Member>,
+    /// The same for policies: the outermost ancestor first.
+    links: Vec<Link>,
     schemas: BTreeMap<String, Schema>,
-    read: Vec<PathPattern>,
-    write: Vec<PathPattern>,
-    context: SecurityContext,
-    /// What capabilities demand of arguments, beside the schema as the context states it.
-    argument_schemas: Vec<(Value, Schema)>,
+    epoch: u64,
+    /// Why nothing is permitted, if the rules that hold cannot be compiled for this execution.
+    compiled: Result<Compiled, String>,
+}
+
+struct Compiled {
+    standings: Vec<Standing>,
+    layers: Vec<Layer>,
+}
+
+impl Compiled {
+    fn of(chain: &[Member], settings: &crate::kernel::KernelSettings) -> Result<Self, String> {
+        let mut layers = Vec::new();
+        let standings = (0u32..)
+            .zip(chain)
+            .map(|(ancestor, member)| Standing::compile(member, ancestor, settings, &mut layers))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { standings, layers })
+    }
 }
 
 impl Authority {
-    /// Compiles the layers of a run.
+    /// Compiles the layers of a run under the rules that hold. The caller comes first in `chain`, then its parent and
+    /// on; `tools` are those the manifest lists and the node has.
     pub(crate) fn compile(
-        tenant: &Tenant,
-        manifest: &AgentManifest,
-        config: &NodeConfig,
+        chain: Vec<Member>,
+        rules: &Rules,
         tools: &[Arc<ToolFacts>],
     ) -> Result<Self, String> {
-        let spec = &manifest.spec;
-        let name =
-            spec.security_context.as_deref().unwrap_or(aegis_manifest::node::SecurityContext::DEFAULT_NAME);
-        let context = config
-            .spec
-            .security_context(name)
-            .ok_or_else(|| format!("this node has no security context `{name}`"))?;
-        let read_only = spec.security.filesystem.read_only;
-        let write = if read_only { Ok(Vec::new()) } else { patterns(&spec.security.filesystem.write) };
         let schemas = tools
             .iter()
             .map(|facts| Ok((facts.schema.name.clone(), Schema::compile(&facts.schema.parameters)?)))
             .collect::<Result<_, String>>()?;
-        let demanded = context.capabilities.iter().filter_map(|capability| capability.arguments.clone());
-        let argument_schemas = demanded
-            .map(|schema| {
-                let schema = Value::Object(schema);
-                let compiled = Schema::compile(&schema)?;
-                Ok((schema, compiled))
-            })
-            .collect::<Result<_, String>>()?;
-        Ok(Self {
-            tenant: tenant.clone(),
-            model: spec.runtime.model.clone(),
-            tools: spec.tools.iter().map(|tool| tool.name.clone()).collect(),
-            schemas,
-            read: patterns(&spec.security.filesystem.read).map_err(|error| error.to_string())?,
-            write: write.map_err(|error| error.to_string())?,
-            context: compile_context(&context).map_err(|error| error.to_string())?,
-            argument_schemas,
-        })
+        let links = chain.iter().rev().map(Member::link).collect();
+        let (epoch, settings) = rules.current();
+        let compiled = Ok(Compiled::of(&chain, &settings)?);
+        Ok(Self { chain, links, schemas, epoch, compiled })
     }
 
-    /// The static constraints of every layer.
-    pub(crate) fn constraints(&self, action: &Action<'_>) -> Result<Matched, Denial> {
-        match action.target {
-            Target::Model { alias, .. } if alias != self.model => Err(Denial {
-                code: DenialCode::ToolNotAllowed,
-                rule: "manifest:runtime.model".to_owned(),
-                message: format!("the manifest names model `{}`, not `{alias}`.", self.model),
-                remedy: "name the model in spec.runtime.model".to_owned(),
-            }),
-            Target::Model { .. } => Ok(Matched::by("manifest:runtime.model")),
-            Target::Judge { .. } => Ok(Matched::by("manifest:execution.validation")),
-            Target::Tool { call, facts, .. } => self.tool(&call.name, &call.arguments, facts),
+    /// Compiles anew if the rules have changed. What cannot be compiled permits nothing.
+    pub(crate) fn refresh(&mut self, rules: &Rules) {
+        if self.epoch != rules.epoch() {
+            let (epoch, settings) = rules.current();
+            (self.epoch, self.compiled) = (epoch, Compiled::of(&self.chain, &settings));
         }
     }
 
-    /// Policy. The layers that decide without Cedar have decided; the permission they gave is what remains.
-    #[expect(clippy::unnecessary_wraps, reason = "the stage of the policy layers")]
-    pub(crate) fn authorise(&self, _action: &Action<'_>, matched: Matched) -> Result<Permit, Denial> {
-        let Matched { rule, limits, max_response_bytes } = matched;
-        Ok(Permit { tenant: self.tenant.clone(), rule, limits, max_response_bytes, ask: false })
+    /// The epoch of the rules it was compiled from.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
     }
 
-    fn tool(&self, name: &str, arguments: &Value, facts: Option<&ToolFacts>) -> Result<Matched, Denial> {
-        let listed = self.tools.iter().any(|tool| tool == name);
-        let (true, Some(facts)) = (listed, facts) else {
-            let message =
-                if listed { "no such tool exists on this node." } else { "the manifest does not list it." };
-            return Err(Denial {
-                code: DenialCode::ToolNotAllowed,
-                rule: "manifest:tools".to_owned(),
-                message: format!("`{name}`: {message}"),
-                remedy: "list it in spec.tools".to_owned(),
-            });
-        };
-        canonical::to_bytes(arguments).map_err(|error| Denial {
+    /// The static constraints of every layer: which capabilities hold for the action.
+    pub(crate) fn constraints<'a>(&self, action: &Action<'a>) -> Result<Survey<'a>, Denial> {
+        let mut survey = self.survey(action)?;
+        if survey.refused.is_empty() { Ok(survey) } else { Err(survey.refused.swap_remove(0)) }
+    }
+
+    /// Policy: every layer of every agent of the chain.
+    pub(crate) fn authorise(
+        &self,
+        survey: Survey<'_>,
+        circumstances: &Circumstances,
+    ) -> Result<Permit, Denial> {
+        let verdict = evaluate(&self.compiled()?.layers, &self.question(&survey, circumstances));
+        if let Some(denial) = verdict.denial() {
+            return Err(denial);
+        }
+        let Survey { limits, max_response_bytes, .. } = survey;
+        Ok(Permit {
+            tenant: self.chain.first().map_or_else(Tenant::default_tenant, |member| member.tenant.clone()),
+            rule: permitting(&verdict, survey.action),
+            limits,
+            max_response_bytes,
+            questions: verdict.questions().cloned().collect(),
+        })
+    }
+
+    /// What every layer says of an action, and why: by the same constraints and the same layers.
+    pub(crate) fn explain(
+        &self,
+        action: &Action<'_>,
+        circumstances: &Circumstances,
+    ) -> Result<Explanation, Denial> {
+        let survey = self.survey(action)?;
+        let mut explanation = explain(&self.compiled()?.layers, &self.question(&survey, circumstances));
+        if let Some(first) = survey.refused.first() {
+            explanation.ruling = Ruling::Deny;
+            explanation.code = Some(first.code.name().to_owned());
+            let refused = survey.refused.iter().map(refusal);
+            explanation.layers = refused.chain(std::mem::take(&mut explanation.layers)).collect();
+        }
+        Ok(explanation)
+    }
+
+    fn compiled(&self) -> Result<&Compiled, Denial> {
+        self.compiled.as_ref().map_err(|reason| Denial {
+            code: DenialCode::ToolNotAllowed,
+            rule: "node:policy".to_owned(),
+            message: format!("the rules of this node permit nothing here: {reason}."),
+            remedy: "mend the node's configuration, and reload it".to_owned(),
+        })
+    }
+
+    fn question<'a>(&'a self, survey: &'a Survey<'_>, circumstances: &'a Circumstances) -> Question<'a> {
+        Question {
+            chain: &self.links,
+            action: survey.action,
+            resource: survey.resource,
+            governed: &survey.governed,
+            arguments: survey.arguments,
+            matched: &survey.matched,
+            notes: &survey.notes,
+            labels: &circumstances.labels,
+            risk: circumstances.risk,
+            time: circumstances.time,
+        }
+    }
+
+    fn survey<'a>(&self, action: &Action<'a>) -> Result<Survey<'a>, Denial> {
+        match action.target {
+            Target::Model { alias, .. } => Ok(Survey::of(ActionName::AskModel, alias, &NO_ARGUMENTS)),
+            Target::Judge { alias, .. } => Ok(Survey::of(ActionName::Judge, alias, &NO_ARGUMENTS)),
+            Target::Tool { call, facts, .. } => {
+                let mut survey = Survey::of(ActionName::CallTool, &call.name, &call.arguments);
+                let read = match facts {
+                    Some(facts) => self.readable(&call.arguments, facts),
+                    None => Err(self.nobody_has(&call.name)),
+                };
+                match read {
+                    Ok(governed) => {
+                        for standing in &self.compiled()?.standings {
+                            standing.survey((&call.name, &call.arguments), &governed, &mut survey);
+                        }
+                        survey.governed = governed.values;
+                    }
+                    Err(denial) => survey.refused.push(denial),
+                }
+                Ok(survey)
+            }
+        }
+    }
+
+    /// What is not on this node, or has arguments nobody can check, is refused whatever policy says.
+    fn readable(&self, arguments: &Value, facts: &ToolFacts) -> Result<GovernedValues, Denial> {
+        let name = &facts.schema.name;
+        let refuse = |message: String, remedy: &str| Denial {
             code: DenialCode::InvalidArguments,
             rule: format!("tool:{name}/schema"),
-            message: format!("the arguments cannot be recorded exactly: {error}."),
-            remedy: "call it with arguments that every reader of JSON reads alike".to_owned(),
+            message,
+            remedy: remedy.to_owned(),
+        };
+        canonical::to_bytes(arguments).map_err(|error| {
+            refuse(
+                format!("the arguments cannot be recorded exactly: {error}."),
+                "call it with arguments that every reader of JSON reads alike",
+            )
         })?;
-        if let Some(violation) = self.schemas.get(name).and_then(|schema| schema.violation(arguments)) {
-            return Err(Denial {
-                code: DenialCode::InvalidArguments,
-                rule: format!("tool:{name}/schema"),
-                message: format!("the arguments do not satisfy the tool's schema: {violation}."),
-                remedy: "call it with arguments of the schema".to_owned(),
-            });
+        let violation = match self.schemas.get(name) {
+            Some(schema) => schema.violation(arguments),
+            // A tool that came later than this run.
+            None => match Schema::compile(&facts.schema.parameters) {
+                Ok(schema) => schema.violation(arguments),
+                Err(error) => Some(error),
+            },
+        };
+        if let Some(violation) = violation {
+            return Err(refuse(
+                format!("the arguments do not satisfy the tool's schema: {violation}."),
+                "call it with arguments of the schema",
+            ));
         }
-        self.files(arguments, facts)?;
-        self.security_context(name, arguments, facts)
+        governed_values(facts, arguments)
     }
 
-    /// The manifest's file rules, on every path the tool declares.
-    fn files(&self, arguments: &Value, facts: &ToolFacts) -> Result<(), Denial> {
-        for governed in &facts.governed {
-            let GovernedKind::Path(access) = governed.kind else { continue };
-            let given = path_argument(arguments, &governed.argument);
-            let refuse = |message: String| Denial {
-                code: DenialCode::PathNotAllowed,
-                rule: "manifest:security.filesystem".to_owned(),
-                message,
-                remedy: "add the path to spec.security.filesystem".to_owned(),
-            };
-            let path = constraint::normalise(given).map_err(|error| refuse(format!("{error}.")))?;
-            let written = self.write.iter().any(|pattern| pattern.matches(&path));
-            let permitted = match access {
-                Access::Write => written,
-                // A folder on the way to something readable may be looked at; the file core shows only what may be seen.
-                Access::Read => {
-                    let mut patterns = self.read.iter().chain(&self.write);
-                    patterns.any(|pattern| pattern.matches(&path) || pattern.leads_below(&path))
-                }
-            };
-            if !permitted {
-                let verb = if access == Access::Write { "writing" } else { "reading" };
-                return Err(refuse(format!("{verb} `{path}` is not permitted.")));
-            }
-        }
-        Ok(())
-    }
-
-    fn check_arguments(&self, schema: &Value, arguments: &Value) -> Result<(), String> {
-        let compiled = self.argument_schemas.iter().find(|(stated, _)| stated == schema);
-        let (_, compiled) = compiled.ok_or("this schema is not one of the security context's")?;
-        compiled.violation(arguments).map_or(Ok(()), Err)
-    }
-
-    fn security_context(&self, name: &str, arguments: &Value, facts: &ToolFacts) -> Result<Matched, Denial> {
-        let governed: Vec<GovernedValue> = facts
-            .governed
-            .iter()
-            .map(|governed| match governed.kind {
-                GovernedKind::Path(_) => {
-                    GovernedValue::Path(path_argument(arguments, &governed.argument).to_owned())
-                }
-                GovernedKind::Command => command_argument(arguments, &governed.argument),
-                // No tool here declares one yet; an empty host matches no pattern.
-                GovernedKind::Url | GovernedKind::Domain => GovernedValue::Domain(String::new()),
-            })
-            .collect();
-        let request = Request { tool: name, governed: &governed, arguments };
-        let check = |schema: &Value, arguments: &Value| self.check_arguments(schema, arguments);
-        match constraint::evaluate(&self.context, request, &check) {
-            Decision::Deny(denial) => Err(denial),
-            Decision::Allow { capability_index } => {
-                let rule = format!("context:{}/capability:{capability_index}", self.context.name());
-                let capability = self.context.capability(capability_index);
-                let limits = Limits {
-                    rate: capability.and_then(|capability| capability.rate_limit).map(
-                        |RateLimit { calls, per_seconds }| (calls, Duration::from_secs(per_seconds.into())),
-                    ),
-                    concurrent: capability.and_then(|capability| capability.max_concurrent),
-                };
-                let max_response_bytes = capability.and_then(|capability| capability.max_response_size);
-                Ok(Matched { limits: vec![(rule.clone(), limits)], rule, max_response_bytes })
-            }
+    fn nobody_has(&self, tool: &str) -> Denial {
+        let listed = self
+            .chain
+            .first()
+            .is_some_and(|member| member.manifest.spec.tools.iter().any(|listed| listed.name == tool));
+        let message =
+            if listed { "no such tool exists on this node." } else { "the manifest does not list it." };
+        Denial {
+            code: DenialCode::ToolNotAllowed,
+            rule: "manifest:tools".to_owned(),
+            message: format!("`{tool}`: {message}"),
+            remedy: "list it in spec.tools".to_owned(),
         }
     }
 }
 
-impl Matched {
-    fn by(rule: &str) -> Self {
-        Self { rule: rule.to_owned(), limits: Vec::new(), max_response_bytes: None }
+static NO_ARGUMENTS: LazyLock<Value> = LazyLock::new(|| Value::Object(serde_json::Map::new()));
+
+impl<'a> Survey<'a> {
+    fn of(action: ActionName, resource: &'a str, arguments: &'a Value) -> Self {
+        Self {
+            action,
+            resource,
+            arguments,
+            governed: Vec::new(),
+            refused: Vec::new(),
+            matched: Vec::new(),
+            notes: Vec::new(),
+            limits: Vec::new(),
+            max_response_bytes: None,
+        }
     }
 }
 
-/// A path the model left out is the workspace, as for the tool itself.
-fn path_argument<'a>(arguments: &'a Value, name: &str) -> &'a str {
-    arguments.get(name).and_then(Value::as_str).unwrap_or(constraint::WORKSPACE)
+impl Member {
+    fn link(&self) -> Link {
+        Link {
+            execution: self.execution.clone(),
+            agent: self.manifest.metadata.name.to_string(),
+            version: self.manifest.metadata.version.clone(),
+            tenant: self.tenant.to_string(),
+        }
+    }
 }
 
-fn command_argument(arguments: &Value, name: &str) -> GovernedValue {
-    let text = |value: &Value| value.as_str().map(str::to_owned);
-    let mut argv: Vec<String> = arguments.get(name).and_then(text).into_iter().collect();
-    argv.extend(arguments.get("args").and_then(Value::as_array).into_iter().flatten().filter_map(text));
-    GovernedValue::Command { argv, cwd: arguments.get("cwd").and_then(text) }
+/// The rule that is recorded with an intent: the capability of the caller's context for a tool, else the manifest's.
+fn permitting(verdict: &Verdict, action: ActionName) -> String {
+    let kind = if action == ActionName::CallTool { "context:" } else { "manifest:" };
+    let layer = verdict.layers.iter().find(|layer| layer.layer.starts_with(kind));
+    layer
+        .and_then(|layer| layer.rules.first().cloned())
+        .unwrap_or_else(|| kind.trim_end_matches(':').to_owned())
 }
 
-fn patterns(texts: &[String]) -> Result<Vec<PathPattern>, ConstraintError> {
-    texts.iter().map(|text| PathPattern::new(text)).collect()
-}
-
-fn compile_context(
-    context: &aegis_manifest::node::SecurityContext,
-) -> Result<SecurityContext, ConstraintError> {
-    let capabilities = context
-        .capabilities
-        .iter()
-        .map(|capability| Capability {
-            tool_pattern: capability.tool_pattern.clone(),
-            path_allowlist: capability.path_allowlist.clone(),
-            domain_allowlist: capability.domain_allowlist.clone(),
-            command_allowlist: capability.command_allowlist.clone(),
-            subcommand_allowlist: capability.subcommand_allowlist.clone(),
-            arguments: capability.arguments.clone().map(Value::Object),
-            max_response_size: capability.max_response_size.map(aegis_manifest::ByteSize::bytes),
-            rate_limit: capability
-                .rate_limit
-                .map(|limit| RateLimit { calls: limit.calls, per_seconds: limit.per_seconds }),
-            max_concurrent: capability.max_concurrent,
-        })
-        .collect();
-    SecurityContext::new(context.name.clone(), capabilities, &context.deny_list)
+/// A refusal of the constraints, shown beside the layers.
+fn refusal(denial: &Denial) -> LayerExplanation {
+    LayerExplanation {
+        layer: denial.rule.clone(),
+        ruling: Ruling::Deny,
+        cause: None,
+        rules: vec![denial.rule.clone()],
+        reason: denial.message.clone(),
+        questions: Vec::new(),
+        unmet: Vec::new(),
+        remedy: Some(denial.remedy.clone()),
+    }
 }

@@ -9,7 +9,7 @@ use aegis_core::{
 use aegis_security::canonical;
 use serde_json::{Value, json};
 
-use super::{Action, Performed, Permit, Settled, Target, bounds};
+use super::{Action, Circumstances, Performed, Permit, Settled, Target, bounds};
 use crate::port::ToolError;
 use crate::record::{Ledger, RecordError};
 
@@ -44,15 +44,18 @@ pub(crate) fn freeze(_ledger: &Ledger) -> Result<(), Denial> {
     Ok(())
 }
 
+/// What policies see of the execution. Nothing puts labels on one or weighs risk on this version.
+pub(crate) fn circumstances(ledger: &Ledger) -> Circumstances {
+    Circumstances { labels: Vec::new(), risk: 0, time: ledger.scribe.clock.now().micros() / 1_000_000 }
+}
+
 /// Risk and approval. `ask` is a refusal as long as approvals do not stand on this node.
 pub(crate) fn judge(permit: &Permit) -> Result<(), Denial> {
-    if !permit.ask {
-        return Ok(());
-    }
+    let Some((rule, question)) = permit.questions.first() else { return Ok(()) };
     Err(Denial {
         code: DenialCode::ApprovalRequired,
-        rule: permit.rule.clone(),
-        message: "a person must approve this, and approvals do not stand on this node".to_owned(),
+        rule: rule.clone(),
+        message: format!("{question}: a person must approve this, and approvals do not stand on this node."),
         remedy: "permit the tool without asking, or do without it".to_owned(),
     })
 }

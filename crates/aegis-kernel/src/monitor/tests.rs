@@ -8,8 +8,8 @@ use aegis_core::{Body, Denial, DenialCode, Intent, Outcome, Tenant, ToolCall, To
 use serde_json::{Value, json};
 
 use super::limiter::Limits;
-use super::speed::{read_tool, waiting_ledger};
-use super::{Action, Authority, Limiter, Monitor, Performed, Permit, Settled, Target};
+use super::speed::{authority, read_tool, rules, waiting_ledger};
+use super::{Action, Circumstances, Limiter, Monitor, Performed, Permit, Settled, Target};
 use crate::port::{Access, Governed, GovernedKind, ToolFacts};
 use crate::test_journal::TestJournal;
 use crate::tools::command_run_facts;
@@ -71,12 +71,12 @@ fn tools() -> Vec<Arc<ToolFacts>> {
 fn decide(context: &str, filesystem: &str, tool: &str, arguments: Value) -> Result<Permit, Denial> {
     let manifest = aegis_manifest::parse_agent(&manifest(context, filesystem), "a.yaml").unwrap().document;
     let config = aegis_manifest::parse_node_config(CONTEXTS, "c.yaml", &|_| None).unwrap().document;
-    let authority = Authority::compile(&Tenant::default_tenant(), &manifest, &config, &tools()).unwrap();
+    let authority = authority(&manifest, &config, &tools());
     let call = ToolCall { id: "1".into(), name: tool.into(), arguments };
     let facts = tools().into_iter().find(|facts| facts.schema.name == tool);
     let target = Target::Tool { turn: 0, index: 0, call: &call, facts: facts.as_deref() };
     let action = Action { target, generation: 1 };
-    authority.constraints(&action).and_then(|matched| authority.authorise(&action, matched))
+    authority.constraints(&action).and_then(|survey| authority.authorise(survey, &Circumstances::default()))
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn concurrency_is_given_back_when_a_call_ends() {
         rule: "r".into(),
         limits: vec![("r".into(), limits)],
         max_response_bytes: None,
-        ask: false,
+        questions: Vec::new(),
     };
     let limiter = Limiter::default();
     let held = limiter.reserve(&permit, Duration::ZERO).ok().unwrap();
@@ -222,13 +222,13 @@ async fn pass(arguments: Value, content: String) -> (Settled, Arc<TestJournal>) 
     let config = aegis_manifest::parse_node_config(CONTEXTS, "c.yaml", &|_| None).unwrap().document;
     let facts = Arc::new(read_tool());
     let tools = std::slice::from_ref(&facts);
-    let authority = Authority::compile(&Tenant::default_tenant(), &manifest, &config, tools).unwrap();
+    let mut authority = authority(&manifest, &config, tools);
     let call = ToolCall { id: "1".into(), name: "fs.read".into(), arguments };
     let target = Target::Tool { turn: 0, index: 0, call: &call, facts: Some(&facts) };
-    let monitor = Monitor::new(Limiter::default());
+    let monitor = Monitor::new(Limiter::default(), rules(&config));
     let perform = |_| async { Performed::Tool(Ok(ToolResult::ok(content))) };
     let action = Action { target, generation: 1 };
-    (monitor.pass(&mut ledger, &authority, &action, perform).await.unwrap(), journal)
+    (monitor.pass(&mut ledger, &mut authority, &action, perform).await.unwrap(), journal)
 }
 
 #[tokio::test]
@@ -267,7 +267,7 @@ fn a_layer_that_refuses_gives_back_what_another_let_through() {
         rule: "r".into(),
         limits: limits.iter().map(|(rule, limits)| ((*rule).to_owned(), *limits)).collect(),
         max_response_bytes: None,
-        ask: false,
+        questions: Vec::new(),
     };
     let limiter = Limiter::default();
     assert!(limiter.reserve(&permit(&[("outer", one), ("inner", none)]), Duration::ZERO).is_err());

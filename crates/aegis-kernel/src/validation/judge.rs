@@ -83,7 +83,7 @@ impl Driver {
             }
         };
         let services = self.services.clone();
-        match services.monitor.pass(&mut self.ledger, &self.authority, &action, perform).await? {
+        match services.monitor.pass(&mut self.ledger, &mut self.authority, &action, perform).await? {
             Settled::Model(answer) => Ok(read_answer(&answer.content)),
             Settled::ModelFailed(failure) => {
                 let message = format!("the judge gave no answer: {failure}");

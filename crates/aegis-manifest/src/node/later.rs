@@ -147,12 +147,3 @@ pub struct Tracing {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<Reference>,
 }
-
-/// Budgets, freezes and rules.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Governance {
-    /// Settings of the parts, by name.
-    #[serde(skip_serializing_if = "Settings::is_empty")]
-    pub config: Settings,
-}

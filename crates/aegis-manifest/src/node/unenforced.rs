@@ -24,7 +24,11 @@ impl NodeConfig {
             (spec.database.is_some(), "database", "remove it: SQLite in the data folder is used"),
             (spec.temporal.is_some(), "temporal", "remove it"),
             (spec.nats.is_some(), "nats", "remove it"),
-            (spec.governance.is_some(), "governance", "remove it"),
+            (
+                spec.governance.as_ref().is_some_and(|governance| !governance.config.is_empty()),
+                "governance.config",
+                "remove it",
+            ),
             (!spec.mcp_servers.is_empty(), "mcp_servers", "remove them: the built-in tools are there"),
             (spec.observability.metrics.is_some(), "observability.metrics", "remove it"),
             (spec.observability.tracing.is_some(), "observability.tracing", "remove it"),

@@ -13,6 +13,7 @@ pub(super) fn check(root: &Node, problems: &mut Vec<Problem>) {
     providers(spec, problems);
     aliases(spec, problems);
     contexts(spec, problems);
+    policies(spec, problems);
     listening(spec, problems);
     for (index, path) in spec.at("storage.host_paths").into_iter().flat_map(Node::items).enumerate() {
         if path.text().is_some_and(|text| !is_normal(text)) {
@@ -118,8 +119,29 @@ fn contexts(spec: &Node, problems: &mut Vec<Problem>) {
     }
 }
 
+fn policies(spec: &Node, problems: &mut Vec<Problem>) {
+    let mut names = HashMap::new();
+    for (index, policy) in spec.at("governance.policies").into_iter().flat_map(Node::items).enumerate() {
+        let path = format!("spec.governance.policies[{index}]");
+        if let Some(name) = policy.get("name") {
+            once(&mut names, name, &format!("{path}.name"), "policy", problems);
+        }
+        if let Some(cedar) = policy.get("cedar").filter(|cedar| cedar.text().is_some_and(leads_out)) {
+            let message = format!("{} does not lie below the configuration's folder", cedar.shown());
+            let hint = "write a relative path without `..`";
+            problems.push(rule(cedar, &format!("{path}.cedar"), message, hint));
+        }
+    }
+}
+
+/// Whether a text is the path of a policy that leads out of the folder it starts from.
+fn leads_out(text: &str) -> bool {
+    let policy = crate::node::Policy { name: String::new(), tenant: None, cedar: text.to_owned() };
+    policy.file().is_some_and(|path| path.starts_with('/') || path.split('/').any(|part| part == ".."))
+}
+
 /// `*`, a tool's name, or a name's beginning up to a dot with `*` behind it.
-fn tool_pattern(node: &Node, path: &str, problems: &mut Vec<Problem>) {
+pub(super) fn tool_pattern(node: &Node, path: &str, problems: &mut Vec<Problem>) {
     let Some(text) = node.text() else { return };
     let stem = text.strip_suffix(".*").unwrap_or(text);
     let name = |text: &str| {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::diagnostic::{Problem, ProblemCode, nearest, quoted};
+use super::node_rules::tool_pattern;
 use super::tree::Node;
 use super::validator_rules;
 
@@ -13,6 +14,7 @@ pub(super) fn check(root: &Node, problems: &mut Vec<Problem>) {
     paths(spec, problems);
     volumes(spec, problems);
     names_once(spec, problems);
+    soul(spec, problems);
     environment(spec, problems);
     schedule(spec, problems);
     network(spec, problems);
@@ -233,6 +235,15 @@ pub(super) fn once<'t>(
         }
         None => {
             seen.insert(text, node.line);
+        }
+    }
+}
+
+fn soul(spec: &Node, problems: &mut Vec<Problem>) {
+    for list in ["autonomous", "review", "forbidden"] {
+        let path = format!("soul.authority.{list}");
+        for (index, item) in spec.at(&path).into_iter().flat_map(Node::items).enumerate() {
+            tool_pattern(item, &format!("spec.{path}[{index}]"), problems);
         }
     }
 }

@@ -61,45 +61,65 @@ pub fn evaluate(context: &SecurityContext, request: Request<'_>, check: Argument
             remedy: format!("remove `{pattern}` from the deny_list of security context `{name}`"),
         });
     }
-    let facts = match Facts::of(&request) {
-        Ok(facts) => facts,
-        Err(error) => return Decision::Deny(no_path(name, &error)),
+    let Matching { capabilities, failed } = match matching(context, request, check) {
+        Ok(matching) => matching,
+        Err(denial) => return Decision::Deny(denial),
     };
-    // The failure that came closest to a permission tells most; of equals the first.
-    let mut closest: Option<(Failure, usize)> = None;
+    if let Some(capability_index) = capabilities.first().copied() {
+        return Decision::Allow { capability_index };
+    }
+    Decision::Deny(failed.into_iter().next().unwrap_or_else(|| Denial {
+        code: DenialCode::ToolNotAllowed,
+        rule: format!("context:{name}"),
+        message: format!("no capability permits `{}`", request.tool),
+        remedy: format!("add a capability with tool_pattern `{}` to security context `{name}`", request.tool),
+    }))
+}
+
+/// Which capabilities of a context hold for a call, whatever its deny list says.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Matching {
+    /// The places of those whose constraints all hold, in order.
+    pub capabilities: Vec<usize>,
+    /// Why the others that are about the tool do not, the one that came closest first.
+    pub failed: Vec<Denial>,
+}
+
+/// Which capabilities' constraints hold for a call. Nothing but the arguments of this function counts.
+///
+/// # Errors
+///
+/// Fails if a governed path or folder cannot be understood: then no constraint can be checked.
+pub fn matching(
+    context: &SecurityContext,
+    request: Request<'_>,
+    check: ArgumentCheck<'_>,
+) -> Result<Matching, Denial> {
+    let name = context.name();
+    let facts = Facts::of(&request).map_err(|error| no_path(name, &error))?;
+    let mut capabilities = Vec::new();
+    let mut failures: Vec<(Failure, usize)> = Vec::new();
     for (index, capability) in context.capabilities.iter().enumerate() {
         if !capability.tool.matches(request.tool) {
             continue;
         }
         match check_capability(capability, &request, &facts, check) {
-            Ok(()) => return Decision::Allow { capability_index: index },
-            Err(failure) => {
-                if closest.as_ref().is_none_or(|(known, _)| failure.stage > known.stage) {
-                    closest = Some((failure, index));
-                }
-            }
+            Ok(()) => capabilities.push(index),
+            Err(failure) => failures.push((failure, index)),
         }
     }
-    Decision::Deny(match closest {
-        Some((failure, index)) => Denial {
-            code: failure.stage.code(),
-            rule: format!("context:{name}/capability:{index}"),
-            message: failure.message,
-            remedy: format!(
-                "{} of capability {index} of security context `{name}`, or add a capability for `{}`",
-                failure.remedy, request.tool
-            ),
-        },
-        None => Denial {
-            code: DenialCode::ToolNotAllowed,
-            rule: format!("context:{name}"),
-            message: format!("no capability permits `{}`", request.tool),
-            remedy: format!(
-                "add a capability with tool_pattern `{}` to security context `{name}`",
-                request.tool
-            ),
-        },
-    })
+    // The failure that came closest to a permission tells most; of equals the first.
+    failures.sort_by_key(|(failure, _)| std::cmp::Reverse(failure.stage));
+    let failed = failures.into_iter().map(|(failure, index)| Denial {
+        code: failure.stage.code(),
+        rule: format!("context:{name}/capability:{index}"),
+        message: failure.message,
+        remedy: format!(
+            "{} of capability {index} of security context `{name}`, or add a capability for `{}`",
+            failure.remedy, request.tool
+        ),
+    });
+    Ok(Matching { capabilities, failed: failed.collect() })
 }
 
 fn no_path(context: &str, error: &PathError) -> Denial {
