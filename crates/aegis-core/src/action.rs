@@ -197,7 +197,7 @@ impl fmt::Display for DenialCode {
 pub struct Denial {
     /// The stable code.
     pub code: DenialCode,
-    /// The rule, by its place: `manifest:tools`, `context:default/deny_list`, `context:ci/capability:2`.
+    /// The rule, by its place: `manifest:tools`, `context:default/deny_list:0`, `context:ci/capability:2`.
     pub rule: String,
     /// The condition that failed, for people and models.
     pub message: String,
