@@ -1,5 +1,6 @@
 //! The typed client: one method a route, errors as diagnoses with their stable code.
 
+mod secrets;
 mod stream;
 
 use std::net::IpAddr;

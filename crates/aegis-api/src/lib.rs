@@ -5,12 +5,14 @@
 mod client;
 mod event;
 mod problem;
+mod secret;
 mod terminal;
 mod wire;
 
 pub use client::{CallError, Client, Endpoint, EventStream, StreamItem, is_loopback};
 pub use event::{Denied, EventError, ExecutionEvent, ValidationResult};
 pub use problem::Problem;
+pub use secret::{Secret, SetSecret};
 pub use terminal::{printable_json, printable_line, printable_text};
 pub use wire::{
     Agent, AgentRef, AgentVersion, AuditEvent, Checkpoint, Deployed, ExecuteRequest, Execution, File, Health,

@@ -5,6 +5,7 @@ mod later;
 mod llm;
 mod mcp_server;
 mod reference;
+mod secrets;
 mod sections;
 mod security_context;
 mod unenforced;
@@ -17,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use governance::{Governance, Policy};
 pub use later::{
-    Database, FirecrackerSettings, Iam, Metrics, Nats, SecretsSection, Smcp, Temporal, Tls, Tracing,
+    Database, FirecrackerSettings, Iam, Metrics, Nats, Smcp, Temporal, Tls, Tracing,
 };
 pub use llm::{
     AliasTarget, LlmSection, LlmSelection, ModelEntry, Provider, ProviderProcess, ProviderType,
@@ -25,6 +26,7 @@ pub use llm::{
 };
 pub use mcp_server::{GovernedArgument, McpGrant, McpLimits, McpProtocol, McpServer};
 pub use reference::Reference;
+pub use secrets::{AppRole, SecretsBackend, SecretsSection};
 pub use sections::{
     JournalDurability, JournalSection, LogFormat, LogLevel, Logging, NetworkSection, NodeRole, NodeSection,
     Observability, RuntimeSection, StorageSection,

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use aegis_kernel::Kernel;
 use aegis_kernel::port::{Clock, Ids, Journal};
+use aegis_manifest::NodeConfig;
 use aegis_models::Router;
+use aegis_store::NodeSecrets;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -41,6 +43,11 @@ pub(crate) struct Configured {
     pub(crate) source: Option<PathBuf>,
     /// What it asks for and this version does not do, each with its remedy.
     pub(crate) warnings: Vec<String>,
+    /// The configuration itself, and the folder that its relative paths start from.
+    pub(crate) node: Arc<NodeConfig>,
+    pub(crate) base: PathBuf,
+    /// Credentials that it refers to and nobody has set, each with its remedy.
+    pub(crate) missing: Vec<String>,
     /// What `isolation: inherit` means.
     pub(crate) default_isolation: String,
 }
@@ -59,6 +66,7 @@ pub(crate) struct App {
     pub(crate) turns: Turns,
     pub(crate) configured: RwLock<Configured>,
     pub(crate) router: Arc<Router>,
+    pub(crate) secrets: Arc<NodeSecrets>,
     pub(crate) providers: Arc<Providers>,
     pub(crate) home: PathBuf,
     pub(crate) address: std::net::SocketAddr,
@@ -83,6 +91,7 @@ impl App {
     pub(crate) fn warnings(&self) -> Vec<String> {
         let mut warnings = self.kernel.info().warnings;
         warnings.extend(self.configured(|configured| configured.warnings.clone()));
+        warnings.extend(self.configured(|configured| configured.missing.clone()));
         // One cause is told by several parts; its longest telling holds the others.
         let all = warnings.clone();
         warnings

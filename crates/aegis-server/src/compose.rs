@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use aegis_core::{Diagnosis, ErrorCode};
+use aegis_core::{Body, Diagnosis, ErrorCode};
 use aegis_kernel::port::{Clock, Ids, SandboxError, VolumeError};
 use aegis_kernel::{Kernel, KernelSettings, Ports};
 use aegis_manifest::agent::Isolation;
@@ -12,16 +12,17 @@ use aegis_manifest::node::JournalDurability;
 use aegis_manifest::{NodeConfig, parse_agent};
 use aegis_models::Router;
 use aegis_sandbox::{ProcessSandbox, SandboxSettings};
-use aegis_store::{OpenError, Store};
+use aegis_store::{NodeSecrets, OpenError, Store};
 use aegis_tools::FileTools;
 use aegis_volume::{LocalSettings, LocalVolumes};
 
 use crate::app::ManifestFacts;
 use crate::config::LoadedConfig;
-use crate::models;
+use crate::models::{self, Gathered};
 use crate::providers::Providers;
 use crate::run_folder::{mark, run_folder};
-use crate::system::{EnvironmentSecrets, SystemClock, SystemIds};
+use crate::secrets;
+use crate::system::{SystemClock, SystemIds};
 
 /// The bootstrap program that goes into sandboxes.
 const BOOTSTRAP: &str = include_str!("../../../guest/bootstrap.py");
@@ -37,6 +38,11 @@ pub(crate) struct Composed {
     pub(crate) ids: Arc<dyn Ids>,
     pub(crate) providers: Arc<Providers>,
     pub(crate) sandbox: Arc<ProcessSandbox>,
+    pub(crate) secrets: Arc<NodeSecrets>,
+    /// Uses of secrets so far, to be recorded.
+    pub(crate) used: Vec<Body>,
+    /// Credentials that are referred to and not there.
+    pub(crate) missing: Vec<String>,
 }
 
 /// Composes a daemon of the folder `home`.
@@ -49,8 +55,9 @@ pub(crate) async fn compose(
     let node = config.node();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let ids: Arc<dyn Ids> = Arc::new(SystemIds);
-    let secrets = Arc::new(EnvironmentSecrets);
-    let settings = models::settings(node, secrets.as_ref(), &base(config, home)).await?;
+    let secrets = secrets::open(home, node, &clock, &ids).await?;
+    let Gathered { settings, used, missing } =
+        models::settings(node, secrets.as_ref(), &base(config, home)).await?;
     let router = Arc::new(Router::new(settings, clock.clone()).map_err(|error| models::refused(&error))?);
     let run = run_folder(home)?;
     let sandbox = SandboxSettings { run_folder: Some(run.clone()), ..SandboxSettings::new(home) };
@@ -64,7 +71,7 @@ pub(crate) async fn compose(
         sandbox: sandbox.clone(),
         volume: Arc::new(volumes),
         tools: vec![Arc::new(FileTools::new())],
-        secrets,
+        secrets: secrets.clone(),
         clock: clock.clone(),
         ids: ids.clone(),
     };
@@ -73,7 +80,7 @@ pub(crate) async fn compose(
     ids.fill(&mut seed);
     let providers = Arc::new(Providers::new(home, u64::from_ne_bytes(seed)));
     providers.apply(node).await?;
-    Ok(Composed { kernel, store, router, clock, ids, providers, sandbox })
+    Ok(Composed { kernel, store, router, clock, ids, providers, sandbox, secrets, used, missing })
 }
 
 /// What the kernel takes from a configuration.

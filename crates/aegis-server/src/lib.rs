@@ -21,6 +21,7 @@ mod policies;
 mod providers;
 mod routes;
 mod run_folder;
+mod secrets;
 mod serve;
 mod stream;
 mod system;

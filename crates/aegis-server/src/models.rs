@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use aegis_core::{Diagnosis, ErrorCode, Tenant};
-use aegis_kernel::port::Secrets;
+use aegis_core::{Body, Diagnosis, ErrorCode, SecretUser};
+use aegis_kernel::port::{SecretError, Secrets};
 use aegis_manifest::NodeConfig;
 use aegis_manifest::node::{ModelEntry, Provider, ProviderType, Reference, ToolCalling};
 use aegis_models::{
@@ -11,6 +11,17 @@ use aegis_models::{
     SettingsError,
 };
 use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::secrets::hand_out;
+
+/// What the router is built from, and what came of the references.
+pub(crate) struct Gathered {
+    pub(crate) settings: Settings,
+    /// Uses of secrets, to be recorded.
+    pub(crate) used: Vec<Body>,
+    /// Stored secrets that are referred to and not there, each with its remedy.
+    pub(crate) missing: Vec<String>,
+}
 
 /// What the router is built from. `base` is the folder that relative recordings are looked for in.
 ///
@@ -20,13 +31,14 @@ pub(crate) async fn settings(
     node: &NodeConfig,
     secrets: &dyn Secrets,
     base: &Path,
-) -> Result<Settings, Diagnosis> {
+) -> Result<Gathered, Diagnosis> {
     let spec = &node.spec;
+    let (mut used, mut missing) = (Vec::new(), Vec::new());
     let mut providers = Vec::with_capacity(spec.llm_providers.len());
     for provider in &spec.llm_providers {
-        providers.push(one_provider(provider, secrets, base).await?);
+        providers.push(one_provider(provider, secrets, base, (&mut used, &mut missing)).await?);
     }
-    Ok(Settings {
+    let settings = Settings {
         providers,
         aliases: spec.llm.aliases.clone(),
         selection: SelectionSettings {
@@ -36,19 +48,30 @@ pub(crate) async fn settings(
             retry_delay_ms: spec.llm_selection.retry_delay_ms,
         },
         ..Settings::default()
-    })
+    };
+    Ok(Gathered { settings, used, missing })
 }
 
 async fn one_provider(
     provider: &Provider,
     secrets: &dyn Secrets,
     base: &Path,
+    told: (&mut Vec<Body>, &mut Vec<String>),
 ) -> Result<ProviderSettings, Diagnosis> {
     // What is switched off needs no credential.
     let (endpoint, api_key) = if provider.enabled {
-        let endpoint = resolved(provider, "endpoint", provider.endpoint.as_ref(), secrets).await?;
-        let api_key = resolved(provider, "api_key", provider.api_key.as_ref(), secrets).await?;
-        (endpoint.map(|endpoint| endpoint.expose_secret().to_owned()), api_key)
+        let endpoint = resolved(provider, provider.endpoint.as_ref(), secrets).await;
+        let endpoint = endpoint.map_err(|error| unresolved(provider, "endpoint", &error))?;
+        let api_key = match resolved(provider, provider.api_key.as_ref(), secrets).await {
+            // The store is filled through a daemon that runs: calls fail by the provider's refusal until then.
+            Err(error @ SecretError::Missing(_)) if is_stored(provider.api_key.as_ref()) => {
+                told.1.push(format!("provider `{}`: {error}", provider.name));
+                None
+            }
+            other => other.map_err(|error| unresolved(provider, "api_key", &error))?,
+        };
+        told.0.extend([&endpoint, &api_key].into_iter().flatten().filter_map(|(_, used)| used.clone()));
+        (endpoint.map(|(endpoint, _)| endpoint.expose_secret().to_owned()), api_key.map(|(key, _)| key))
     } else {
         (None, None)
     };
@@ -90,17 +113,23 @@ fn model(entry: &ModelEntry) -> ModelSettings {
 
 async fn resolved(
     provider: &Provider,
-    field: &str,
     reference: Option<&Reference>,
     secrets: &dyn Secrets,
-) -> Result<Option<SecretString>, Diagnosis> {
+) -> Result<Option<(SecretString, Option<Body>)>, SecretError> {
     let Some(reference) = reference else { return Ok(None) };
-    let resolved = secrets.resolve(&Tenant::default_tenant(), &reference.to_string()).await;
-    resolved.map(|resolved| Some(resolved.value)).map_err(|error| {
-        let what = format!("provider `{}`: `{field}`: {error}", provider.name);
-        Diagnosis::new(ErrorCode::InvalidInput, what)
-            .hint("set the variable in the daemon's environment, or `enabled: false` for the provider")
-    })
+    let by = SecretUser::Provider { provider: provider.name.clone() };
+    hand_out(secrets, reference, by).await.map(Some)
+}
+
+fn is_stored(reference: Option<&Reference>) -> bool {
+    matches!(reference, Some(Reference::Secret(_)))
+}
+
+fn unresolved(provider: &Provider, field: &str, error: &SecretError) -> Diagnosis {
+    let what = format!("provider `{}`: `{field}`: {error}", provider.name);
+    Diagnosis::new(ErrorCode::InvalidInput, what).hint(
+        "set the variable in the daemon's environment, or the secret, or `enabled: false` for the provider",
+    )
 }
 
 /// The programs that providers run as, to be started and watched.

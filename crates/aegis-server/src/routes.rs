@@ -4,6 +4,7 @@ mod agents;
 mod audit;
 mod executions;
 mod node;
+mod secrets;
 mod traces;
 mod volumes;
 
@@ -17,7 +18,7 @@ use axum::body::Body;
 use axum::extract::{Query, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, Uri, header};
 use serde::de::DeserializeOwned;
@@ -53,6 +54,8 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/v1/volumes/{id}", get(volumes::show).delete(volumes::remove))
         .route("/v1/volumes/{id}/files", get(volumes::files))
         .route("/v1/volumes/{id}/get", get(volumes::get_file))
+        .route("/v1/secrets", get(secrets::list))
+        .route("/v1/secrets/{*name}", put(secrets::set).delete(secrets::delete))
         .route("/v1/traces", get(traces::list))
         .route("/v1/traces/{id}", get(traces::show))
         .route("/v1/audit/events", get(audit::events))

@@ -1,7 +1,7 @@
 //! The daemon's life: start, serve, reload, stop.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::folder::Folder;
 use crate::guard::{Hosts, Refusals, record_counted, record_refusals};
 use crate::idempotency::Turns;
 use crate::token::Token;
-use crate::{VERSION, listen, models, platform, routes};
+use crate::{VERSION, listen, models, platform, routes, secrets};
 
 /// Time for running executions to be parked when the daemon stops.
 const STOP_GRACE: Duration = Duration::from_secs(20);
@@ -59,12 +59,13 @@ pub async fn serve(config: LoadedConfig, options: Options) -> Result<(), Diagnos
     let composed = compose::compose(folder.path(), &config, options.accept_restored).await?;
     let stop = CancellationToken::new();
     let app = Arc::new(app(&config, &folder, address, &composed, &stop)?);
-    let Composed { kernel, store, providers, sandbox, .. } = composed;
+    let Composed { kernel, store, providers, sandbox, used, .. } = composed;
     let tasks = TaskTracker::new();
     tasks.spawn(listen::listen(listener, routes::router(&app), stop.clone()));
     tasks.spawn(record_refusals(app.clone(), stop.clone()));
     tasks.spawn(sweep_volumes(app.clone(), stop.clone()));
     let started = start(&app, &sandbox, &config, &options).await;
+    secrets::record_uses(&app, used).await;
     if started.is_ok() {
         tracing::info!(%address, home = %folder.path().display(), version = VERSION, "ready");
         while let Signal::Reload = signals.next().await {
@@ -109,8 +110,9 @@ pub(crate) fn app(
         hosts: Hosts::new(address, Vec::new()),
         refusals: Refusals::default(),
         turns: Turns::default(),
-        configured: RwLock::new(configured(config)),
+        configured: RwLock::new(configured(config, folder.path(), composed.missing.clone())),
         router: composed.router.clone(),
+        secrets: composed.secrets.clone(),
         providers: composed.providers.clone(),
         home: folder.path().to_owned(),
         address,
@@ -137,12 +139,15 @@ async fn start(
     Ok(())
 }
 
-fn configured(config: &LoadedConfig) -> Configured {
+fn configured(config: &LoadedConfig, home: &Path, missing: Vec<String>) -> Configured {
     let isolation = config.node().spec.runtime.default_isolation;
     Configured {
         masked: config.masked(),
         source: config.source().map(PathBuf::from),
         warnings: config.warnings(),
+        node: config.node().clone(),
+        base: compose::base(config, home),
+        missing,
         default_isolation: compose::isolation_name(isolation),
     }
 }
@@ -166,16 +171,28 @@ async fn reload(app: &App, options: &Options) {
         }
     };
     let base = compose::base(&config, &options.home);
-    let swapped = match models::settings(config.node(), &crate::system::EnvironmentSecrets, &base).await {
-        Ok(settings) => app.router.replace(settings).map_err(|error| models::refused(&error)),
+    let swapped = match models::settings(config.node(), app.secrets.as_ref(), &base).await {
+        Ok(gathered) => app
+            .router
+            .replace(gathered.settings)
+            .map(|()| (gathered.used, gathered.missing))
+            .map_err(|error| models::refused(&error)),
         Err(error) => Err(error),
     };
-    if let Err(error) = swapped {
-        tracing::error!(%error, "the configuration is not reloaded");
-        return;
+    let (used, missing) = match swapped {
+        Ok(swapped) => swapped,
+        Err(error) => {
+            tracing::error!(%error, "the configuration is not reloaded");
+            return;
+        }
+    };
+    if app.configured(|configured| configured.node.spec.secrets != config.node().spec.secrets) {
+        tracing::warn!("`spec.secrets` is taken at the next start");
     }
     let epoch = app.kernel.reload(compose::kernel_settings(&config)).await;
-    *app.configured.write().unwrap_or_else(PoisonError::into_inner) = configured(&config);
+    *app.configured.write().unwrap_or_else(PoisonError::into_inner) =
+        configured(&config, &options.home, missing);
+    secrets::record_uses(app, used).await;
     if let Err(error) = app.providers.apply(config.node()).await {
         tracing::error!(%error, "a provider's program is not started");
     }

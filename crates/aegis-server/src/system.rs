@@ -1,11 +1,9 @@
-//! The machine's clock and randomness, and secrets from the environment.
+//! The machine's clock and randomness.
 
 use std::time::{Duration, Instant, SystemTime};
 
-use aegis_core::{Tenant, Timestamp};
-use aegis_kernel::port::{Clock, Ids, KnownSecret, Resolved, SecretError, SecretReference, Secrets};
-use async_trait::async_trait;
-use secrecy::SecretString;
+use aegis_core::Timestamp;
+use aegis_kernel::port::{Clock, Ids};
 use uuid::Uuid;
 
 /// The machine's clock.
@@ -59,31 +57,6 @@ impl Ids for SystemIds {
                 }
             }
         }
-    }
-}
-
-/// Secrets this version knows: the environment and literals.
-pub(crate) struct EnvironmentSecrets;
-
-#[async_trait]
-impl Secrets for EnvironmentSecrets {
-    async fn resolve(&self, _: &Tenant, reference: &str) -> Result<Resolved, SecretError> {
-        let parsed: SecretReference = reference.parse()?;
-        let shown = parsed.to_string();
-        let value = match parsed {
-            SecretReference::Environment(name) => std::env::var(name)
-                .map(SecretString::from)
-                .map_err(|_| SecretError::Missing(shown.clone()))?,
-            SecretReference::Literal(value) => value,
-            SecretReference::Stored(_) => return Err(SecretError::NoStore(shown)),
-        };
-        Ok(Resolved { value, reference: shown, version: None })
-    }
-    async fn known(&self, _: &Tenant) -> Result<Vec<KnownSecret>, SecretError> {
-        Ok(Vec::new())
-    }
-    fn revision(&self) -> u64 {
-        0
     }
 }
 

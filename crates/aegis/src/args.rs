@@ -6,6 +6,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::later::Later;
 
+mod secret;
+
+pub(crate) use secret::Secret;
+
 /// Run fleets of AI agents under policy, with a record
 #[derive(Debug, Parser)]
 #[command(name = "aegis", version, propagate_version = true, arg_required_else_help = true)]
@@ -105,6 +109,9 @@ pub(crate) enum Command {
     /// Look at volumes and their files
     #[command(subcommand)]
     Volume(Volume),
+    /// Keep secrets
+    #[command(subcommand)]
+    Secret(Secret),
     /// Ask the record, and check it
     #[command(subcommand)]
     Audit(Audit),

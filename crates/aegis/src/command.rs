@@ -6,6 +6,7 @@ mod describe;
 mod evidence;
 mod installed;
 mod logs;
+mod secret;
 mod task;
 mod up;
 mod volume;
@@ -31,6 +32,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Agent(command) => agent::run(&global, command).await,
         Command::Task(command) => task::run(&global, command).await,
         Command::Volume(command) => volume::run(&global, command).await,
+        Command::Secret(command) => secret::run(&global, command).await,
         Command::Audit(command) => evidence::audit(&global, command).await,
         Command::Journal(command) => evidence::journal(&global, command).await,
         Command::Trace(Trace::List { limit, cursor }) => {

@@ -67,8 +67,6 @@ later! {
     Nexus = "nexus" ["query", "show", "lineage"];
     /// Report return on investment (not in this version)
     Roi = "roi" ["report"];
-    /// Keep secrets (not in this version)
-    Secret = "secret" [];
     /// List and call tools (not in this version)
     Tool = "tool" ["list", "call"];
     /// Look after tool servers (not in this version)

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::event::BlobRef;
-use crate::{DenialCode, FinishReason, ModelFailureKind, Name, Usage};
+use crate::{DenialCode, FinishReason, ModelFailureKind, Usage};
 
 /// How a sandbox's first process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -180,7 +180,7 @@ pub enum SecretUser {
     /// A model provider.
     Provider {
         /// Its name in the node's configuration.
-        provider: Name,
+        provider: String,
     },
 }
 

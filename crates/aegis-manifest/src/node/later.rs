@@ -72,24 +72,6 @@ pub struct Iam {
     pub config: Settings,
 }
 
-/// Where secrets are kept.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct SecretsSection {
-    /// `local` keeps them in the data folder; `openbao` in an OpenBao or Vault.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub backend: Option<String>,
-    /// The backend's address.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub address: Option<String>,
-    /// The backend's token.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub token: Option<Reference>,
-    /// Other settings.
-    #[serde(skip_serializing_if = "Settings::is_empty")]
-    pub config: Settings,
-}
-
 /// The database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

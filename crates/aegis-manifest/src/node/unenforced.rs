@@ -20,7 +20,6 @@ impl NodeConfig {
             (spec.network.tls.is_some(), "network.tls", "put a TLS proxy before the node"),
             (spec.smcp.is_some(), "smcp", "remove it"),
             (spec.iam.is_some(), "iam", "sign in by the local token"),
-            (spec.secrets.is_some(), "secrets", "give keys by `env:NAME`"),
             (spec.database.is_some(), "database", "remove it: SQLite in the data folder is used"),
             (spec.temporal.is_some(), "temporal", "remove it"),
             (spec.nats.is_some(), "nats", "remove it"),

@@ -15,6 +15,7 @@ pub(super) fn check(root: &Node, problems: &mut Vec<Problem>) {
     contexts(spec, problems);
     policies(spec, problems);
     listening(spec, problems);
+    secrets(spec, problems);
     for (index, path) in spec.at("storage.host_paths").into_iter().flat_map(Node::items).enumerate() {
         if path.text().is_some_and(|text| !is_normal(text)) {
             let message = format!("the path {} is not absolute and normalised", path.shown());
@@ -130,6 +131,35 @@ fn policies(spec: &Node, problems: &mut Vec<Problem>) {
             let message = format!("{} does not lie below the configuration's folder", cedar.shown());
             let hint = "write a relative path without `..`";
             problems.push(rule(cedar, &format!("{path}.cedar"), message, hint));
+        }
+    }
+}
+
+/// Each kind of store has fields of its own, and no store's credential lies in itself.
+fn secrets(spec: &Node, problems: &mut Vec<Problem>) {
+    let Some(section) = spec.get("secrets") else { return };
+    let path = "spec.secrets";
+    let remote = section.text_at("backend") == Some("openbao");
+    for field in ["address", "token", "approle", "mount", "prefix", "namespace"] {
+        if let Some(node) = section.get(field).filter(|_| !remote) {
+            let message = format!("`{field}` does not go with `backend: local`");
+            problems.push(rule(node, &format!("{path}.{field}"), message, "write `backend: openbao`"));
+        }
+    }
+    if remote && section.get("address").is_none() {
+        let hint = "add `address:`, like `https://vault.example.org:8200`";
+        problems.push(rule(section, path, "`openbao` needs an `address`", hint));
+    }
+    if remote && section.get("token").is_some() == section.get("approle").is_some() {
+        let hint = "add one of `token: env:NAME` and `approle:`";
+        problems.push(rule(section, path, "`openbao` needs either a `token` or an `approle`", hint));
+    }
+    for field in ["token", "approle.secret_id"] {
+        if let Some(node) = section.at(field)
+            && node.text().is_some_and(|text| text.starts_with("secret:"))
+        {
+            let message = "the store's own credential cannot lie in the store";
+            problems.push(rule(node, &format!("{path}.{field}"), message, "give it by `env:NAME`"));
         }
     }
 }

@@ -35,6 +35,8 @@ mod quickstart_example;
 #[cfg(test)]
 mod restart;
 #[cfg(test)]
+mod secrets;
+#[cfg(test)]
 mod seed;
 #[cfg(test)]
 mod streams;

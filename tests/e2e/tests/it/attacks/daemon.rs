@@ -29,7 +29,8 @@ async fn other_users_can_read_neither_the_daemon_nor_its_folder() {
 import os, sys
 process, home = sys.argv[1:]
 for path in [process + '/environ', process + '/mem', process + '/maps', home + '/token', home + '/journal.db', home + '/keys.db',
-        home + '/keys/log.key', home + '/keys/node.key', home + '/checkpoints', home + '/config.yaml']:
+        home + '/keys/log.key', home + '/keys/node.key', home + '/checkpoints', home + '/config.yaml',
+        home + '/secrets.db', home + '/keys/secrets.key']:
     try:
         open(path, 'rb').read(1); print('OPEN', path)
     except OSError: print('closed')
@@ -54,7 +55,7 @@ for path in [process + '/fd', process + '/task', home, home + '/volumes', home +
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&tried.stdout).into_owned();
-        assert_eq!(said.lines().count(), 15, "{said} {}", String::from_utf8_lossy(&tried.stderr));
+        assert_eq!(said.lines().count(), 17, "{said} {}", String::from_utf8_lossy(&tried.stderr));
         assert!(!said.contains("OPEN"), "{said}");
     }
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
