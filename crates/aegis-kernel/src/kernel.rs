@@ -9,7 +9,7 @@ mod volumes;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aegis_core::Diagnosis;
+use aegis_core::{Diagnosis, Tenant};
 
 pub use policies::{Asked, Overlay};
 pub use types::{
@@ -22,6 +22,7 @@ use crate::monitor::{Limiter, Monitor};
 use crate::policy::Rules;
 use crate::port::{Journal, Volume};
 use crate::record::Scribe;
+use crate::redaction::{Redaction, Redactions, Unredactable};
 use crate::schedule::Scheduler;
 use crate::tools::Router;
 
@@ -40,6 +41,7 @@ impl Kernel {
         let services = Services {
             monitor: Monitor::new(Limiter::default(), Arc::clone(&rules)),
             router: Router::new(&ports.tools),
+            redactions: Redactions::new(Arc::clone(&ports.secrets)),
             bootstrap: Arc::clone(&settings.bootstrap),
             ports,
         };
@@ -105,7 +107,14 @@ impl Kernel {
             journal: Arc::clone(&ports.journal),
             clock: Arc::clone(&ports.clock),
             ids: Arc::clone(&ports.ids),
+            redaction: Redaction::none(),
         }
+    }
+
+    /// A scribe for what may not hold the tenant's secrets.
+    async fn scribe_for(&self, tenant: &Tenant) -> Result<Scribe, Diagnosis> {
+        let redaction = self.services.redactions.of(tenant).await.map_err(unredactable)?;
+        Ok(Scribe { redaction, ..self.scribe() })
     }
 }
 
@@ -124,9 +133,16 @@ fn unrecorded(error: crate::port::JournalError) -> Diagnosis {
     }
 }
 
+/// A secret store that does not answer, on its way to a user.
+#[expect(clippy::needless_pass_by_value, reason = "the form that `map_err` takes")]
+fn unredactable(error: Unredactable) -> Diagnosis {
+    Diagnosis::new(aegis_core::ErrorCode::Overloaded, error.to_string())
+        .hint("look after the node's secret store; nothing is recorded without knowing its secrets")
+}
+
 /// Platform agents are changed by configuration only.
 fn refuse_platform(caller: &Caller) -> Result<(), Diagnosis> {
-    if caller.tenant != aegis_core::Tenant::platform() {
+    if caller.tenant != Tenant::platform() {
         return Ok(());
     }
     Err(Diagnosis::new(aegis_core::ErrorCode::PermissionDenied, "tenant `platform` is read-only")

@@ -11,6 +11,7 @@ mod monitor;
 pub mod policy;
 pub mod port;
 mod record;
+mod redaction;
 mod schedule;
 #[cfg(test)]
 mod test_journal;

@@ -70,9 +70,12 @@ impl Monitor {
         };
         let started = ledger.scribe.clock.monotonic();
         let performed = perform(id).await;
+        // A secret may have been set, and echoed, meanwhile.
+        ledger.scribe.redaction.refresh().await?;
         let duration = ledger.scribe.clock.monotonic().saturating_sub(started);
         drop(reserved);
-        let redacted = stages::redact(stages::cap_response(performed, &permit));
+        let redactor = ledger.scribe.redaction.redactor();
+        let redacted = stages::redact(&redactor, stages::cap_response(performed, &permit));
         stages::record_outcome(ledger, id, redacted, duration).await
     }
 

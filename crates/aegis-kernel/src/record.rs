@@ -1,5 +1,6 @@
 //! Writing the record: drafts of events with their blobs, and the ledger of one execution.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use aegis_core::execution::{Input, Refused, State, apply, decide, evolve};
@@ -11,6 +12,7 @@ use aegis_security::commitment;
 use bytes::Bytes;
 
 use crate::port::{Append, Appended, BlobCopy, Clock, EventQuery, Ids, Journal, JournalError, NewBlob};
+use crate::redaction::{Redaction, Unredactable};
 
 /// Events read from the journal at once.
 const PAGE: usize = 512;
@@ -26,6 +28,9 @@ pub(crate) enum RecordError {
     /// It cannot follow what is recorded.
     #[error(transparent)]
     Refused(#[from] Refused),
+    /// Nobody can say what may not be in it.
+    #[error(transparent)]
+    Unredactable(#[from] Unredactable),
     /// The stream is not an execution's.
     #[error("the record of execution `{0}` is missing")]
     Missing(ExecutionId),
@@ -37,6 +42,8 @@ pub(crate) struct Scribe {
     pub(crate) journal: Arc<dyn Journal>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn Ids>,
+    /// What no blob may hold.
+    pub(crate) redaction: Arc<Redaction>,
 }
 
 impl Scribe {
@@ -67,7 +74,7 @@ impl Scribe {
 
     /// A blob to be stored with the event that refers to it.
     pub(crate) fn blob(&self, bytes: impl Into<Bytes>, blobs: &mut Vec<NewBlob>) -> BlobRef {
-        let bytes = bytes.into();
+        let bytes = self.redacted(bytes.into());
         let mut salt = [0u8; 32];
         self.ids.fill(&mut salt);
         let mut id = [0u8; 16];
@@ -82,6 +89,20 @@ impl Scribe {
         };
         blobs.push(NewBlob { id, salt, bytes, copy: BlobCopy::Evidence });
         reference
+    }
+
+    /// Text without the tenant's secrets.
+    fn redacted(&self, bytes: Bytes) -> Bytes {
+        let redactor = self.redaction.redactor();
+        if redactor.is_empty() {
+            return bytes;
+        }
+        let redacted = match std::str::from_utf8(&bytes).map(|text| redactor.redact(text)) {
+            Ok(Cow::Owned(redacted)) => Some(redacted),
+            // Whatever is recorded is text.
+            _ => None,
+        };
+        redacted.map_or(bytes, Bytes::from)
     }
 
     /// The text behind a reference.

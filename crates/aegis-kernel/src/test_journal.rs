@@ -50,7 +50,12 @@ impl TestJournal {
 /// Writes to the journal with the machine's time and ids that only differ.
 pub(crate) fn scribe(journal: &Arc<TestJournal>) -> Scribe {
     let machine = Arc::new(Machine(Instant::now(), AtomicU64::new(1)));
-    Scribe { journal: journal.clone(), clock: machine.clone(), ids: machine }
+    Scribe {
+        journal: journal.clone(),
+        clock: machine.clone(),
+        ids: machine,
+        redaction: crate::redaction::Redaction::none(),
+    }
 }
 
 fn nothing<T>() -> Result<T, JournalError> {

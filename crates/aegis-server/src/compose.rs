@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use aegis_core::{Body, Diagnosis, ErrorCode};
+use aegis_core::{Body, Diagnosis, ErrorCode, Tenant};
 use aegis_kernel::port::{Clock, Ids, SandboxError, VolumeError};
 use aegis_kernel::{Kernel, KernelSettings, Ports};
 use aegis_manifest::agent::Isolation;
@@ -58,6 +58,7 @@ pub(crate) async fn compose(
     let secrets = secrets::open(home, node, &clock, &ids).await?;
     let Gathered { settings, used, missing } =
         models::settings(node, secrets.as_ref(), &base(config, home)).await?;
+    secrets::leave_out_of_log(secrets.as_ref(), &Tenant::default_tenant()).await;
     let router = Arc::new(Router::new(settings, clock.clone()).map_err(|error| models::refused(&error))?);
     let run = run_folder(home)?;
     let sandbox = SandboxSettings { run_folder: Some(run.clone()), ..SandboxSettings::new(home) };

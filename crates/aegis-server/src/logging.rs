@@ -1,9 +1,41 @@
 //! The daemon's own log, on standard error.
 
-use std::io::IsTerminal as _;
+use std::collections::BTreeMap;
+use std::io::{IsTerminal as _, Write};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use aegis_core::Tenant;
 
 use aegis_manifest::node::{LogFormat, Logging};
+use aegis_security::redact::Redactor;
 use tracing_subscriber::EnvFilter;
+
+/// What the log leaves out, by tenant. One log, one process.
+static LEFT_OUT: RwLock<BTreeMap<Tenant, Arc<Redactor>>> = RwLock::new(BTreeMap::new());
+
+/// Leaves what `redactor` looks for out of the log from now on.
+pub(crate) fn leave_out(tenant: &Tenant, redactor: Redactor) {
+    LEFT_OUT.write().unwrap_or_else(PoisonError::into_inner).insert(tenant.clone(), Arc::new(redactor));
+}
+
+/// Standard error, without secrets. Each event comes in one piece.
+struct Redacting;
+
+impl Write for Redacting {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let redactors: Vec<Arc<Redactor>> =
+            LEFT_OUT.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let mut text = String::from_utf8_lossy(bytes).into_owned();
+        for redactor in redactors {
+            text = redactor.redact(&text).into_owned();
+        }
+        std::io::stderr().lock().write_all(text.as_bytes())?;
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().lock().flush()
+    }
+}
 
 /// Begins to log. `level` of the command line wins over the configuration's.
 pub fn init_logging(logging: &Logging, level: Option<&str>) {
@@ -12,7 +44,7 @@ pub fn init_logging(logging: &Logging, level: Option<&str>) {
     let filter = EnvFilter::new(format!("warn,aegis={level},{}", own_crates(level)));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| Redacting)
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
     let begun = match logging.format {
         LogFormat::Text => builder.try_init(),

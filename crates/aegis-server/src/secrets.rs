@@ -7,14 +7,16 @@ use aegis_core::{Body, Diagnosis, ErrorCode, SecretUser, Tenant};
 use aegis_kernel::port::{Clock, Ids, SecretError, SecretStore, Secrets};
 use aegis_manifest::NodeConfig;
 use aegis_manifest::node::{Reference, SecretsBackend, SecretsSection};
+use aegis_security::redact::Redactor;
 use aegis_store::{
     EmbeddedOptions, EmbeddedSecrets, NodeSecrets, OpenBao, OpenBaoLogin, OpenBaoOptions,
     SECRETS_KEY_VARIABLE,
 };
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::app::App;
 use crate::compose::store_failed;
+use crate::logging::leave_out;
 use crate::models;
 
 /// Where an `AppRole` is mounted, if the configuration does not say.
@@ -96,6 +98,22 @@ pub(crate) async fn hand_out(
         Body::SecretUsed { reference: resolved.reference, version: resolved.version, by, action: None };
     let used = (!matches!(reference, Reference::Literal(_))).then_some(used);
     Ok((resolved.value, used))
+}
+
+/// Keeps the secrets of `tenant` out of the daemon's log.
+pub(crate) async fn leave_out_of_log(secrets: &dyn Secrets, tenant: &Tenant) {
+    let known = match secrets.known(tenant).await {
+        Ok(known) => known,
+        Err(error) => {
+            tracing::warn!(%error, "what the log must leave out is not known");
+            return;
+        }
+    };
+    let pairs = known.iter().map(|secret| (secret.name.as_str(), secret.value.expose_secret()));
+    match Redactor::new(pairs) {
+        Ok(redactor) => leave_out(tenant, redactor),
+        Err(error) => tracing::warn!(%error, "what the log must leave out cannot be looked for"),
+    }
 }
 
 /// Takes credentials of models anew after a secret was changed; the ones under way end with what they have.

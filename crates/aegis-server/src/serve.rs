@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use aegis_core::{Body, Diagnosis};
+use aegis_core::{Body, Diagnosis, Tenant};
 use aegis_kernel::Caller;
 use aegis_sandbox::ProcessSandbox;
 use tokio::signal::unix::{SignalKind, signal};
@@ -192,6 +192,7 @@ async fn reload(app: &App, options: &Options) {
     let epoch = app.kernel.reload(compose::kernel_settings(&config)).await;
     *app.configured.write().unwrap_or_else(PoisonError::into_inner) =
         configured(&config, &options.home, missing);
+    secrets::leave_out_of_log(app.secrets.as_ref(), &Tenant::default_tenant()).await;
     secrets::record_uses(app, used).await;
     if let Err(error) = app.providers.apply(config.node()).await {
         tracing::error!(%error, "a provider's program is not started");

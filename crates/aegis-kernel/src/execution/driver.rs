@@ -13,6 +13,7 @@ use super::{Blueprint, Signals, StopReason, Stopper};
 use crate::kernel::Ports;
 use crate::monitor::{Authority, Monitor};
 use crate::record::{Ledger, RecordError};
+use crate::redaction::Redactions;
 use crate::tools::Router;
 
 /// What every driver of the node shares.
@@ -20,6 +21,7 @@ pub(crate) struct Services {
     pub(crate) ports: Ports,
     pub(crate) monitor: Monitor,
     pub(crate) router: Router,
+    pub(crate) redactions: Redactions,
     pub(crate) bootstrap: Arc<str>,
 }
 
@@ -132,6 +134,7 @@ impl Driver {
 
     /// Does what is next. `false` when nothing is.
     async fn step(&mut self) -> Result<bool, Halt> {
+        self.ledger.scribe.redaction.refresh().await.map_err(RecordError::from)?;
         match next(&self.ledger.state) {
             Next::Start => {
                 self.ledger.fact(Body::ExecutionStarted {}, Vec::new(), Durability::Process).await?;

@@ -18,6 +18,7 @@ use super::generation::{Generation, command_environment};
 use crate::dispatch::Down;
 use crate::monitor::{Action, Performed, Settled, Target};
 use crate::port::{ToolContext, ToolError};
+use crate::redaction;
 use crate::tools::{self, Home};
 
 /// What a model is told after a crash of the daemon in the middle of its work.
@@ -33,7 +34,8 @@ impl Driver {
     pub(crate) async fn ask_model(&mut self, turn: u32) -> Result<(), Halt> {
         self.ensure_generation().await?;
         self.catch_up_conversation().await?;
-        let request = self.model_request();
+        let redactor = self.ledger.scribe.redaction.redactor();
+        let request = redaction::request(&redactor, self.model_request());
         let generation = self.ledger.state.generation;
         let action = Action { target: Target::Model { alias: &request.alias, turn }, generation };
         let (model, stopper) = (self.services.ports.model.clone(), self.stopper.clone());
@@ -68,12 +70,14 @@ impl Driver {
     pub(crate) async fn call_tool(&mut self, (turn, index): Call) -> Result<(), Halt> {
         self.ensure_generation().await?;
         self.catch_up_conversation().await?;
-        let Some(call) = self.pending_call(index) else {
+        let Some(mut call) = self.pending_call(index) else {
             return Err(Halt::Execution(
                 FailureReason::Internal,
                 "the record names a call it does not hold".to_owned(),
             ));
         };
+        // What was recorded before a secret was set may hold it.
+        redaction::call(&self.ledger.scribe.redaction.redactor(), &mut call);
         let services = self.services.clone();
         let home = services.router.find(&call.name);
         let facts = home.as_ref().map(Home::facts);

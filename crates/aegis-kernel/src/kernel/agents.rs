@@ -1,5 +1,7 @@
 //! Deploying agents and changing their state.
 
+use std::borrow::Cow;
+
 use aegis_core::{Actor, AgentId, Body, Diagnosis, Durability, ErrorCode, Name, StreamId, Tenant};
 use aegis_manifest::{AgentManifest, NodeFacts, Unenforced};
 use aegis_security::commitment;
@@ -100,6 +102,7 @@ impl Kernel {
                 return Err(already_deployed(&name, version).into());
             }
         }
+        self.refuse_secrets(caller, document).await?;
         self.record_deployed(
             caller,
             id,
@@ -110,6 +113,17 @@ impl Kernel {
         )
         .await?;
         Ok(deployed("deployed", true))
+    }
+
+    /// A document is kept as it is, under its digest: one that holds a secret is not taken.
+    async fn refuse_secrets(&self, caller: &Caller, document: &str) -> Result<(), Diagnosis> {
+        let redactor = self.scribe_for(&caller.tenant).await?.redaction.redactor();
+        if matches!(redactor.redact(document), Cow::Borrowed(_)) {
+            return Ok(());
+        }
+        let what = "the document holds the value of a secret of this tenant";
+        Err(Diagnosis::new(ErrorCode::InvalidInput, what)
+            .hint("take it out: tools and providers are given credentials by the node's configuration"))
     }
 
     async fn record_deployed(

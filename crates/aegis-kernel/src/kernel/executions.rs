@@ -47,6 +47,7 @@ impl Kernel {
         self.refuse_unenforced(&manifest)?;
         check_input(&manifest, &request.input)?;
         check_overrides(request.context_overrides.as_ref())?;
+        let scribe = self.scribe_for(&caller.tenant).await?;
         let execution_id = ExecutionId::from_uuid(scribe.ids.uuid());
         let mut blobs = Vec::new();
         let body = Body::ExecutionCreated {
@@ -192,9 +193,10 @@ impl Kernel {
             };
             let passing = matches!(
                 error,
-                RecordError::Journal(
-                    JournalError::Overloaded | JournalError::DiskFull(_) | JournalError::Conflict { .. }
-                )
+                RecordError::Unredactable(_)
+                    | RecordError::Journal(
+                        JournalError::Overloaded | JournalError::DiskFull(_) | JournalError::Conflict { .. }
+                    )
             );
             if !passing {
                 tracing::error!(execution = %id, %error, "the record cannot be written; the execution resumes at the next start");
@@ -216,6 +218,7 @@ impl Kernel {
         (signals, same_daemon): (Signals, bool),
     ) -> Result<(), RecordError> {
         let mut ledger = Ledger::open(self.scribe(), id).await?;
+        ledger.scribe.redaction = self.services.redactions.of(&ledger.tenant).await?;
         match self.prepare(&ledger).await? {
             Ok((blueprint, authority)) => {
                 let services = Arc::clone(&self.services);

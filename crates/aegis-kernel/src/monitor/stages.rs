@@ -7,11 +7,13 @@ use aegis_core::{
     ToolResult,
 };
 use aegis_security::canonical;
+use aegis_security::redact::Redactor;
 use serde_json::{Value, json};
 
 use super::{Action, Circumstances, Performed, Permit, Settled, Target, bounds};
 use crate::port::ToolError;
 use crate::record::{Ledger, RecordError};
+use crate::redaction;
 
 /// What a model is told of a tool call that was given up.
 const INTERRUPTED: &str =
@@ -84,8 +86,15 @@ pub(crate) fn cap_response(performed: Performed, permit: &Permit) -> Performed {
     }
 }
 
-/// What is recorded: the exact text and the evidence copy. The rule set is empty on this version, so both are one.
-pub(crate) fn redact(performed: Performed) -> Performed {
+/// Takes the tenant's secrets out of what came back, before anyone is given it. Results of tools are text alone, which
+/// loses them on its way into the record.
+pub(crate) fn redact(redactor: &Redactor, mut performed: Performed) -> Performed {
+    match &mut performed {
+        Performed::Model(Ok(answer)) => redaction::answer(redactor, answer),
+        Performed::Model(Err(failure)) => redaction::failure(redactor, failure),
+        Performed::Tool(Ok(result)) => redaction::text(redactor, &mut result.content),
+        Performed::Tool(Err(_)) | Performed::Interrupted => {}
+    }
     performed
 }
 
@@ -102,7 +111,8 @@ pub(crate) async fn record_denial(
             (ActionKind::Judge, alias.to_owned(), validator, judge, Vec::new())
         }
         Target::Tool { turn, index, call, .. } => {
-            (ActionKind::Tool, recordable_name(&call.name), turn, index, recordable(&call.arguments))
+            let name = ledger.scribe.redaction.redactor().redact(&call.name).into_owned();
+            (ActionKind::Tool, recordable_name(&name), turn, index, recordable(&call.arguments))
         }
     };
     let told = bounds::told(&denial);

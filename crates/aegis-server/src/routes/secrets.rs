@@ -14,7 +14,7 @@ use secrecy::SecretString;
 use super::{bytes, from_json};
 use crate::answer::{Answer, Refused, done, json};
 use crate::app::App;
-use crate::secrets::{refresh_models, refused};
+use crate::secrets::{leave_out_of_log, refresh_models, refused};
 
 /// The store, for whom it is open to: people. Agents never, and no key of a program.
 fn store<'app>(app: &'app App, caller: &Caller) -> Result<&'app Arc<dyn SecretStore>, Refused> {
@@ -99,6 +99,7 @@ async fn changed(
         _ => store.delete(tenant, name).await.map(|()| None),
     };
     let version = done.map_err(refused)?;
+    leave_out_of_log(app.secrets.as_ref(), tenant).await;
     let mut append =
         app.fleet_events(std::iter::once(Event::SecretChanged { name: name.to_string(), version, change }));
     for event in &mut append.events {

@@ -33,6 +33,8 @@ mod ordinary_user;
 #[cfg(test)]
 mod quickstart_example;
 #[cfg(test)]
+mod redaction;
+#[cfg(test)]
 mod restart;
 #[cfg(test)]
 mod secrets;

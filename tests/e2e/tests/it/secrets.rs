@@ -42,9 +42,12 @@ pub(crate) fn files_with(folder: &Path, needles: &[String]) -> Vec<String> {
         } else if kind.is_file() && entry.file_name() != "ballast" {
             let bytes = std::fs::read(&path).unwrap_or_default();
             let holds = |needle: &String| bytes.windows(needle.len()).any(|part| part == needle.as_bytes());
-            found.extend(needles.iter().filter(|needle| holds(needle)).map(|needle| {
-                format!("{}: {needle}", path.display())
-            }));
+            found.extend(
+                needles
+                    .iter()
+                    .filter(|needle| holds(needle))
+                    .map(|needle| format!("{}: {needle}", path.display())),
+            );
         }
     }
     found
@@ -57,11 +60,11 @@ async fn a_providers_key_is_set_used_rotated_and_deleted_without_being_shown() {
         .start()
         .await;
     let status = node.run(&["status"]).ok();
-    assert!(status.stdout.contains("aegis secret set"), "{}", status.stdout);
+    assert!(status.stderr.contains("aegis secret set"), "{}", status.stderr);
 
     let set = fed(&node, &["secret", "set", "models/scripted"], &format!("{VALUE}\n")).ok();
     assert_eq!(set.stdout, "Set secret models/scripted (version 1)\n");
-    assert!(!node.run(&["status"]).ok().stdout.contains("aegis secret set"));
+    assert!(!node.run(&["status"]).ok().stderr.contains("aegis secret set"));
     follow(&node, &worker("asker", "")).ok();
     let sent = |node: &Node| {
         let request = node.model.requests().last().cloned().expect("the model was asked");
@@ -89,11 +92,20 @@ async fn a_providers_key_is_set_used_rotated_and_deleted_without_being_shown() {
         .iter()
         .map(|event| {
             let body = &event["body"];
-            format!("{} {}", event["kind"].as_str().unwrap_or_default(), body["change"].as_str().unwrap_or("-"))
+            format!(
+                "{} {}",
+                event["kind"].as_str().unwrap_or_default(),
+                body["change"].as_str().unwrap_or("-")
+            )
         })
         .collect();
-    let expected =
-        ["secret.changed set", "secret.used -", "secret.changed rotated", "secret.used -", "secret.changed deleted"];
+    let expected = [
+        "secret.changed set",
+        "secret.used -",
+        "secret.changed rotated",
+        "secret.used -",
+        "secret.changed deleted",
+    ];
     assert_eq!(kinds, expected, "{}", changes.stdout);
     for said in [&changes.stdout, &listed.stdout, &set.stdout, &node.daemon_log()] {
         assert!(!said.contains(VALUE) && !said.contains("sk-e2e-another"), "{said}");
