@@ -351,18 +351,30 @@ async fn right_key(database: &SqlitePool, keys: &[Key]) -> Result<Option<(usize,
         let unusable = |_| OpenError::Damaged("a key of 32 bytes is refused".to_owned());
         let key = SealKey::new(bytes).map_err(unusable)?;
         let Some(stored) = &stored else {
-            let check = key.seal(CHECK_CONTEXT, CHECK_BYTES.to_vec()).map_err(unusable)?;
-            sqlx::query("INSERT INTO seal_check (id, sealed) VALUES (0, ?1)")
-                .bind(check)
-                .execute(database)
-                .await?;
-            return Ok(Some((place, key)));
+            return take(database, bytes).await.map(|key| Some((place, key)));
         };
         if key.open(CHECK_CONTEXT, stored).is_ok_and(|opened| opened == CHECK_BYTES) {
             return Ok(Some((place, key)));
         }
     }
-    Ok(None)
+    let sealed: i64 = sqlx::query_scalar("SELECT count(*) FROM secret").fetch_one(database).await?;
+    match keys.first() {
+        // Nothing is lost with the former key: a node that was restored without it goes on.
+        Some(bytes) if sealed == 0 => take(database, bytes).await.map(|key| Some((0, key))),
+        _ => Ok(None),
+    }
+}
+
+/// Makes a key the one that the store is opened by from now on.
+async fn take(database: &SqlitePool, bytes: &Key) -> Result<SealKey, OpenError> {
+    let unusable = |_| OpenError::Damaged("a key of 32 bytes is refused".to_owned());
+    let key = SealKey::new(bytes).map_err(unusable)?;
+    let check = key.seal(CHECK_CONTEXT, CHECK_BYTES.to_vec()).map_err(unusable)?;
+    sqlx::query("INSERT INTO seal_check (id, sealed) VALUES (0, ?1) ON CONFLICT DO UPDATE SET sealed = ?1")
+        .bind(check)
+        .execute(database)
+        .await?;
+    Ok(key)
 }
 
 async fn newest(
