@@ -172,7 +172,7 @@ async fn secrets_that_are_said_again_are_found_nowhere() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_set_while_a_run_goes_on_is_left_out_from_then_on() {
     let script = Script::rules(vec![
-        Rule::always(Reply::call("cmd.run", &json!({"command": "sh", "args": ["-c", "while [ ! -e /workspace/go ]; do sleep 0.1; done; cat /workspace/go"]})))
+        Rule::always(Reply::call("cmd.run", &json!({"command": "sh", "args": ["-c", "while [ ! -s /workspace/go ]; do sleep 0.1; done; cat /workspace/go"]})))
             .when_tool_results(0),
         Rule::always(Reply::text("done")),
     ]);
