@@ -41,7 +41,8 @@ require_rust() {
   command -v cargo >/dev/null 2>&1 ||
     fail "Rust is missing. Install 1.$RUST_MINOR_MIN or newer from https://rustup.rs, open a new shell and start again."
   local version minor
-  version=$(cargo --version | cut -d' ' -f2)
+  version=$(cargo --version 2>/dev/null | cut -d' ' -f2)
+  [[ -n $version ]] || fail "No Rust toolchain is chosen. Run: rustup default stable"
   minor=$(cut -d. -f2 <<<"$version")
   [[ $minor =~ ^[0-9]+$ && $minor -ge $RUST_MINOR_MIN ]] ||
     fail "Rust $version is too old: 1.$RUST_MINOR_MIN or newer is needed. Run: rustup update stable"
