@@ -17,9 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use governance::{Governance, Policy};
-pub use later::{
-    Database, FirecrackerSettings, Iam, Metrics, Nats, Smcp, Temporal, Tls, Tracing,
-};
+pub use later::{Database, FirecrackerSettings, Iam, Metrics, Nats, Smcp, Temporal, Tls, Tracing};
 pub use llm::{
     AliasTarget, LlmSection, LlmSelection, ModelEntry, Provider, ProviderProcess, ProviderType,
     SelectionStrategy, ToolCalling,

@@ -206,11 +206,13 @@ impl Authority {
             Target::Judge { alias, .. } => Ok(Survey::of(ActionName::Judge, alias, &NO_ARGUMENTS)),
             Target::Tool { call, facts, .. } => {
                 let mut survey = Survey::of(ActionName::CallTool, &call.name, &call.arguments);
-                let read = match facts {
-                    Some(facts) => self.readable(&call.arguments, facts),
-                    None => Err(self.nobody_has(&call.name)),
-                };
-                match read {
+                if !self.lists(&call.name) {
+                    survey.refused.push(no_tool(&call.name, "the manifest does not list it."));
+                } else if facts.is_none() {
+                    survey.refused.push(no_tool(&call.name, "no such tool exists on this node."));
+                }
+                let Some(facts) = facts else { return Ok(survey) };
+                match self.readable(&call.arguments, facts) {
                     Ok(governed) => {
                         for standing in &self.compiled()?.standings {
                             standing.survey((&call.name, &call.arguments), &governed, &mut survey);
@@ -256,19 +258,19 @@ impl Authority {
         governed_values(facts, arguments)
     }
 
-    fn nobody_has(&self, tool: &str) -> Denial {
-        let listed = self
-            .chain
-            .first()
-            .is_some_and(|member| member.manifest.spec.tools.iter().any(|listed| listed.name == tool));
-        let message =
-            if listed { "no such tool exists on this node." } else { "the manifest does not list it." };
-        Denial {
-            code: DenialCode::ToolNotAllowed,
-            rule: "manifest:tools".to_owned(),
-            message: format!("`{tool}`: {message}"),
-            remedy: "list it in spec.tools".to_owned(),
-        }
+    /// Whether the caller's manifest lists a tool: told before what else is wrong with a call.
+    fn lists(&self, tool: &str) -> bool {
+        let caller = self.chain.first();
+        caller.is_some_and(|caller| caller.manifest.spec.tools.iter().any(|listed| listed.name == tool))
+    }
+}
+
+fn no_tool(tool: &str, reason: &str) -> Denial {
+    Denial {
+        code: DenialCode::ToolNotAllowed,
+        rule: "manifest:tools".to_owned(),
+        message: format!("`{tool}`: {reason}"),
+        remedy: "list it in spec.tools".to_owned(),
     }
 }
 

@@ -96,7 +96,7 @@ fn a_tenants_permit_for_everything_cancels_nothing() {
     let unlisted = manifest("a", "  security: {filesystem: {read: [/workspace]}}\n");
     assert_eq!(
         refused(alone(&unlisted, all.clone())),
-        (DenialCode::ToolNotAllowed, "manifest:a@1.0.0".to_owned())
+        (DenialCode::ToolNotAllowed, "manifest:tools".to_owned())
     );
     // nor its file rules, nor the context's,
     let narrow = manifest("a", "  security: {filesystem: {read: [/workspace/b]}}\n  tools: [fs.read]\n");
