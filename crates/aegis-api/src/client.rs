@@ -13,7 +13,8 @@ use serde_json::Value;
 
 use crate::{
     Agent, AgentVersion, AuditEvent, Checkpoint, Deployed, ExecuteRequest, Execution, File, Health, LogHead,
-    Page, Problem, Started, Status, Trace, TraceSummary, Volume, header,
+    Page, PolicyComparison, PolicyDiff, PolicyDocument, PolicyExplanation, PolicyQuestion, PolicyTested,
+    Problem, Started, Status, Trace, TraceSummary, Volume, header,
 };
 
 pub use stream::{EventStream, StreamItem};
@@ -324,6 +325,21 @@ impl Client {
         let request = self.request(Method::GET, &route, &[("path", path.to_owned())]);
         let answer = self.send(request.timeout(REQUEST_TIMEOUT)).await?;
         answer.bytes().await.map(|bytes| bytes.to_vec()).map_err(|error| self.unreachable(&error))
+    }
+
+    /// `POST /v1/policy/explain`
+    pub async fn explain_policy(&self, question: &PolicyQuestion) -> Result<PolicyExplanation, CallError> {
+        self.json(self.request(Method::POST, "/v1/policy/explain", &[]).json(question)).await
+    }
+
+    /// `POST /v1/policy/test`
+    pub async fn test_policy(&self, table: &PolicyDocument) -> Result<PolicyTested, CallError> {
+        self.json(self.request(Method::POST, "/v1/policy/test", &[]).json(table)).await
+    }
+
+    /// `POST /v1/policy/diff`
+    pub async fn diff_policy(&self, comparison: &PolicyComparison) -> Result<PolicyDiff, CallError> {
+        self.json(self.request(Method::POST, "/v1/policy/diff", &[]).json(comparison)).await
     }
 
     /// `GET /v1/traces`: newest first.

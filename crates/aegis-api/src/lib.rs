@@ -4,6 +4,7 @@
 
 mod client;
 mod event;
+mod policy;
 mod problem;
 mod secret;
 mod terminal;
@@ -11,6 +12,10 @@ mod wire;
 
 pub use client::{CallError, Client, Endpoint, EventStream, StreamItem, is_loopback};
 pub use event::{Denied, EventError, ExecutionEvent, ValidationResult};
+pub use policy::{
+    PolicyChange, PolicyComparison, PolicyDiff, PolicyDocument, PolicyExplanation, PolicyLayer, PolicyLine,
+    PolicyProblem, PolicyQuestion, PolicyReport, PolicyRow, PolicyTested, PolicyUnmet, PolicyVerdictChange,
+};
 pub use problem::Problem;
 pub use secret::{Secret, SetSecret};
 pub use terminal::{printable_json, printable_line, printable_text};

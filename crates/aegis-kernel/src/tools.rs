@@ -45,6 +45,11 @@ impl Router {
         Self { sandbox: Arc::new(command_run_facts()), hosted }
     }
 
+    /// The names of all tools.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.sandbox.schema.name.as_str()).chain(self.hosted.keys().map(String::as_str))
+    }
+
     /// Where the tool called `name` lives.
     pub(crate) fn find(&self, name: &str) -> Option<Home> {
         if name == self.sandbox.schema.name {

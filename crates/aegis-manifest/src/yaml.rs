@@ -15,7 +15,7 @@ mod validator_rules;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-pub use diagnostic::{Diagnostics, Problem, ProblemCode};
+pub use diagnostic::{Diagnostics, Problem, ProblemCode, nearest};
 
 use crate::{AgentManifest, NodeConfig};
 use tree::{Node, Variables};
@@ -55,6 +55,11 @@ pub fn parse_node_config(
     variable: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Parsed<NodeConfig>, Diagnostics> {
     parse(text, file, &Variables::Of(variable), "node-config", node_rules::check)
+}
+
+/// Reads data of no kind, YAML or JSON, within the same bounds. `${…}` is not replaced.
+pub fn parse_data(text: &str, file: &str) -> Result<Value, Diagnostics> {
+    parse::<Value>(text, file, &Variables::Off, "", |_, _| {}).map(|parsed| parsed.document)
 }
 
 fn parse<T: DeserializeOwned>(

@@ -18,6 +18,7 @@ mod models;
 pub mod offline;
 mod platform;
 mod policies;
+pub mod policy;
 mod providers;
 mod routes;
 mod run_folder;

@@ -40,7 +40,8 @@ pub(crate) fn compile(
     let mut policies = Vec::new();
     for (index, policy) in stated.enumerate() {
         let place = place(&format!("spec.governance.policies[{index}].cedar"));
-        match read(policy, base).map(|text| NodePolicy::new(&policy.name, policy.tenant.clone(), &text)) {
+        match read(policy, Some(base)).map(|text| NodePolicy::new(&policy.name, policy.tenant.clone(), &text))
+        {
             Ok(Ok(policy)) => policies.push(policy),
             Ok(Err(PolicyError::Text { problems: found, .. })) => {
                 let told = found.iter().filter(|problem| problem.severity == Severity::Error);
@@ -65,8 +66,12 @@ fn told_at(policy: &Policy, problem: &Problem, place: &str, base: &Path) -> Stri
     }
 }
 
-fn read(policy: &Policy, base: &Path) -> Result<String, String> {
+/// The text of a policy; of one that names a file, only if there is a folder the path starts from.
+pub(crate) fn read(policy: &Policy, base: Option<&Path>) -> Result<String, String> {
     let Some(path) = policy.file() else { return Ok(policy.cedar.clone()) };
+    let Some(base) = base else {
+        return Err(format!("`{path}`: the file of a policy is not read here; give its text instead"));
+    };
     let path = base.join(path);
     let told = |error: &dyn std::fmt::Display| format!("`{}`: {error}", path.display());
     // A link could lead out of the folder, and what it leads to would be told in a problem.

@@ -4,6 +4,7 @@ mod agents;
 mod audit;
 mod executions;
 mod node;
+mod policy;
 mod secrets;
 mod traces;
 mod volumes;
@@ -62,6 +63,10 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/v1/audit/head", get(audit::head))
         .route("/v1/audit/prove/{seq}", get(audit::prove))
         .route("/v1/audit/checkpoint", get(audit::checkpoint))
+        .route("/v1/policy/check", post(policy::check))
+        .route("/v1/policy/explain", post(policy::explain))
+        .route("/v1/policy/test", post(policy::test))
+        .route("/v1/policy/diff", post(policy::diff))
         .route("/v1/status", get(node::status))
         .route("/v1/config", get(node::config))
         .route("/health", get(node::health))

@@ -1,14 +1,16 @@
 //! The command line (contract, section 1).
 
+mod policy;
+mod secret;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::later::Later;
-
-mod secret;
-
+pub(crate) use policy::Policy;
 pub(crate) use secret::Secret;
+
+use crate::later::Later;
 
 /// Run fleets of AI agents under policy, with a record
 #[derive(Debug, Parser)]
@@ -112,6 +114,9 @@ pub(crate) enum Command {
     /// Keep secrets
     #[command(subcommand)]
     Secret(Secret),
+    /// Ask what policy says, and check it
+    #[command(subcommand)]
+    Policy(Policy),
     /// Ask the record, and check it
     #[command(subcommand)]
     Audit(Audit),

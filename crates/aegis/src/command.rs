@@ -6,6 +6,7 @@ mod describe;
 mod evidence;
 mod installed;
 mod logs;
+mod policy;
 mod secret;
 mod task;
 mod up;
@@ -33,6 +34,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Task(command) => task::run(&global, command).await,
         Command::Volume(command) => volume::run(&global, command).await,
         Command::Secret(command) => secret::run(&global, command).await,
+        Command::Policy(command) => policy::run(&global, command).await,
         Command::Audit(command) => evidence::audit(&global, command).await,
         Command::Journal(command) => evidence::journal(&global, command).await,
         Command::Trace(Trace::List { limit, cursor }) => {

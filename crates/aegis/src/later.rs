@@ -55,8 +55,6 @@ later! {
     Playbook = "playbook" [];
     /// Switch features (not in this version)
     Flag = "flag" [];
-    /// Ask what policy says (not in this version)
-    Policy = "policy" ["check", "explain", "test", "diff"];
     /// Review deliverables (not in this version)
     Deliverable = "deliverable" ["list", "show", "review", "rollback"];
     /// Evaluate agents (not in this version)

@@ -17,6 +17,14 @@ const DIRECTORY_DEPTH_MAX: usize = 16;
 
 /// The document to send: the file as it is, or with the content of the files it attaches.
 pub(crate) fn read(path: &Path) -> Result<String, Failure> {
+    let text = read_file(path)?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let text = attach(text, folder)?;
+    if text.len() > DOCUMENT_BYTES_MAX { Err(too_large(path)) } else { Ok(text) }
+}
+
+/// The file as it is, within the size of a document.
+pub(crate) fn read_file(path: &Path) -> Result<String, Failure> {
     let mut text = String::new();
     if path == Path::new("-") {
         std::io::stdin().lock().take(DOCUMENT_BYTES_MAX as u64 + 1).read_to_string(&mut text)
@@ -31,9 +39,7 @@ pub(crate) fn read(path: &Path) -> Result<String, Failure> {
     if text.len() > DOCUMENT_BYTES_MAX {
         return Err(too_large(path));
     }
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let text = attach(text, folder)?;
-    if text.len() > DOCUMENT_BYTES_MAX { Err(too_large(path)) } else { Ok(text) }
+    Ok(text)
 }
 
 fn too_large(path: &Path) -> Failure {

@@ -1,12 +1,15 @@
 //! Deploying agents and changing their state.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use aegis_core::{Actor, AgentId, Body, Diagnosis, Durability, ErrorCode, Name, StreamId, Tenant};
+use aegis_manifest::node::SecurityContext;
 use aegis_manifest::{AgentManifest, NodeFacts, Unenforced};
 use aegis_security::commitment;
 
 use super::{AgentSelector, Caller, DeployOptions, Deployed, Kernel, Refusal, refuse_platform, unrecorded};
+use crate::monitor::{Authority, Member};
 use crate::port::{AgentRecord, AgentState, AgentVersion, Append};
 use crate::tools::Home;
 
@@ -72,8 +75,9 @@ impl Kernel {
         options: DeployOptions,
     ) -> Result<Deployed, Refusal> {
         let manifest = parse(document)?;
-        self.check_references(&manifest)?;
-        let warnings: Vec<String> = self.unenforced(&manifest).iter().map(describe).collect();
+        self.check_references(caller, &manifest)?;
+        let mut warnings: Vec<String> = self.unenforced(&manifest).iter().map(describe).collect();
+        warnings.extend(self.unknown_model(&manifest));
         let name = manifest.metadata.name.clone();
         let id = AgentId::of(&caller.tenant, &name);
         let deployed = |status, changed| Deployed {
@@ -268,15 +272,38 @@ impl Kernel {
         }
     }
 
-    /// What a manifest names must be there: its security context. Model aliases may be configured later.
-    fn check_references(&self, manifest: &AgentManifest) -> Result<(), Diagnosis> {
-        let Some(name) = &manifest.spec.security_context else { return Ok(()) };
-        if self.settings().config.spec.security_context(name).is_some() {
-            return Ok(());
+    /// What a manifest names must be there: its security context. And its rules must be such as can be asked.
+    fn check_references(&self, caller: &Caller, manifest: &AgentManifest) -> Result<(), Diagnosis> {
+        let settings = self.settings();
+        if let Some(name) = &manifest.spec.security_context
+            && settings.config.spec.security_context(name).is_none()
+        {
+            let message = format!("spec.security_context: this node has no security context `{name}`");
+            let contexts = &settings.config.spec.security_contexts;
+            let known =
+                contexts.iter().map(|context| context.name.as_str()).chain([SecurityContext::DEFAULT_NAME]);
+            let hint = "add it to security_contexts of the node's configuration, or leave the field out";
+            return Err(Diagnosis::new(ErrorCode::InvalidInput, message).hint(meant(name, known, hint)));
         }
-        let message = format!("spec.security_context: this node has no security context `{name}`");
-        Err(Diagnosis::new(ErrorCode::InvalidInput, message)
-            .hint("add it to security_contexts of the node's configuration, or leave the field out"))
+        let manifest = Arc::new(manifest.clone());
+        let member = Member { execution: "none".to_owned(), tenant: caller.tenant.clone(), manifest };
+        match Authority::compile(vec![member], &self.rules, &[]) {
+            Ok(_) => Ok(()),
+            Err(problem) => Err(Diagnosis::new(ErrorCode::InvalidInput, problem)
+                .hint("`aegis policy check FILE` tells everything wrong with a soul")),
+        }
+    }
+
+    /// A model alias that is not configured, which may come later: a warning.
+    fn unknown_model(&self, manifest: &AgentManifest) -> Option<String> {
+        let (model, alias) = (&self.services.ports.model, &manifest.spec.runtime.model);
+        if model.facts(alias).is_some() {
+            return None;
+        }
+        let known = model.aliases();
+        let hint = "add it to the node's configuration before the agent runs";
+        let hint = meant(alias, known.iter().map(String::as_str), hint);
+        Some(format!("spec.runtime.model: no model has the alias `{alias}`; {hint}"))
     }
 
     /// What this node cannot enforce of a manifest: warnings at deploy, refusals at execute.
@@ -309,8 +336,11 @@ impl Kernel {
                 gaps.push(Unenforced {
                     path: format!("spec.tools[{index}]"),
                     what: format!("no tool `{}` exists on this node", tool.name),
-                    remedy: "`fs.*` tools and `cmd.run` exist; name one of them or remove the entry"
-                        .to_owned(),
+                    remedy: meant(
+                        &tool.name,
+                        self.services.router.names(),
+                        "`fs.*` tools and `cmd.run` exist; name one of them or remove the entry",
+                    ),
                 });
             }
         }
@@ -321,6 +351,14 @@ impl Kernel {
 /// A gap in one sentence with its remedy.
 fn describe(gap: &Unenforced) -> String {
     format!("{}: {}; {}", gap.path, gap.what, gap.remedy)
+}
+
+/// A hint that names what was probably meant.
+fn meant<'a>(written: &str, known: impl IntoIterator<Item = &'a str>, hint: &str) -> String {
+    match aegis_manifest::nearest(written, known) {
+        Some(name) => format!("did you mean `{name}`? Else {hint}"),
+        None => hint.to_owned(),
+    }
 }
 
 /// Parses a manifest; all problems at once.

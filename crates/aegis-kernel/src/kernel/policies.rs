@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use aegis_core::{Diagnosis, ErrorCode, StreamId, ToolCall};
-use aegis_manifest::NodeConfig;
+use aegis_manifest::agent::{Soul, SoulDocument};
+use aegis_manifest::node::SecurityContext;
 use aegis_security::policy::Explanation;
 use serde_json::Value;
 
@@ -30,8 +31,10 @@ pub struct Asked {
 /// Rules to ask instead of those that hold.
 #[derive(Debug, Clone, Default)]
 pub struct Overlay {
-    /// The configuration whose security contexts are asked.
-    pub config: Option<Arc<NodeConfig>>,
+    /// The security contexts that are asked.
+    pub contexts: Option<Vec<SecurityContext>>,
+    /// The soul of every agent that is asked about.
+    pub soul: Option<Box<SoulDocument>>,
     /// The policies in Cedar that are asked.
     pub policies: Option<Arc<[NodePolicy]>>,
 }
@@ -51,9 +54,12 @@ impl Kernel {
         let (agent, version) = self.select_agent(caller, &asked.agent).await?;
         let scribe = self.scribe();
         let document = scribe.text(StreamId::Agent(agent.id), &version.document).await.map_err(unrecorded)?;
-        let manifest = agents::parse(&document).map_err(|refusal| {
+        let mut manifest = agents::parse(&document).map_err(|refusal| {
             Diagnosis::internal(format!("the deployed manifest no longer parses: {refusal}"))
         })?;
+        if let Some(soul) = overlay.and_then(|overlay| overlay.soul.clone()) {
+            manifest.spec.soul = Some(Soul::Inline(soul));
+        }
         let member = Member {
             execution: "none".to_owned(),
             tenant: caller.tenant.clone(),
@@ -69,8 +75,8 @@ impl Kernel {
             None => Authority::compile(vec![member], &self.rules, &[]),
             Some(overlay) => {
                 let mut settings = self.settings();
-                if let Some(config) = &overlay.config {
-                    settings.config = Arc::clone(config);
+                if let Some(contexts) = &overlay.contexts {
+                    Arc::make_mut(&mut settings.config).spec.security_contexts.clone_from(contexts);
                 }
                 if let Some(policies) = &overlay.policies {
                     settings.policies = Arc::clone(policies);

@@ -165,7 +165,7 @@ pub(super) fn printable(text: &str) -> String {
 }
 
 /// The known name nearest to what was written, if near enough to be meant.
-pub(super) fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let most = (written.chars().count() / 3).clamp(1, 4);
     let lower = written.to_lowercase().replace('-', "_");
     known

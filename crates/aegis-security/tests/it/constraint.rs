@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use aegis_core::DenialCode;
 use aegis_security::constraint::{
     Capability, Decision, GovernedValue, PathPattern, RateLimit, Request, SecurityContext, evaluate,
-    normalise,
+    matching, normalise,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -216,6 +216,38 @@ fn the_first_capability_that_holds_is_selected_and_the_closest_failure_told() {
     );
     assert_eq!(answer(&context, "fs.stat", &[path("/c")]), Ok(2));
     assert_eq!(context.capability(1).unwrap().rate_limit.unwrap().calls, 2);
+}
+
+#[test]
+fn all_capabilities_that_hold_are_found_and_the_closest_failure_first() {
+    let paths =
+        |tool: &str, list_: &[&str]| Capability { path_allowlist: Some(list(list_)), ..capability(tool) };
+    let commands = Capability { command_allowlist: Some(list(&["git"])), ..capability("fs.read") };
+    let rules = vec![
+        commands,
+        paths("fs.*", &["/workspace/b"]),
+        paths("fs.read", &["/workspace/a"]),
+        capability("cmd.run"),
+        capability("*"),
+    ];
+    let request =
+        |governed: &'static [GovernedValue]| Request { tool: "fs.read", governed, arguments: &Value::Null };
+    // The deny list is not its business.
+    let context = context(rules, &["*"]);
+    let leaked: &'static [GovernedValue] = vec![path("/workspace/a/x")].leak();
+    let found = matching(&context, request(leaked), &equals).unwrap();
+    assert_eq!(found.capabilities, [2, 4]);
+    let failed: Vec<_> = found.failed.iter().map(|denial| (denial.code, denial.rule.as_str())).collect();
+    assert_eq!(
+        failed,
+        [
+            (DenialCode::PathNotAllowed, "context:ci/capability:1"),
+            (DenialCode::ToolNotAllowed, "context:ci/capability:0"),
+        ]
+    );
+    let climbing: &'static [GovernedValue] = vec![path("/workspace/../../a")].leak();
+    let refused = matching(&context, request(climbing), &equals).unwrap_err();
+    assert_eq!((refused.code, refused.rule.as_str()), (DenialCode::PathNotAllowed, "context:ci/paths"));
 }
 
 #[test]

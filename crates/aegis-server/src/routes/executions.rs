@@ -76,7 +76,7 @@ async fn run(
     Ok(Started { execution_id: started.execution_id.to_string(), status: started.status.to_owned() })
 }
 
-fn selector(text: &str) -> AgentSelector {
+pub(super) fn selector(text: &str) -> AgentSelector {
     if let Ok(id) = text.parse::<AgentId>() {
         return AgentSelector::Id(id);
     }

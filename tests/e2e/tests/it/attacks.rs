@@ -6,7 +6,7 @@
 mod control;
 mod daemon;
 mod files;
-mod http;
+pub(crate) mod http;
 mod limits;
 mod sandbox;
 

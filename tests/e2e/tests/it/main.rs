@@ -31,6 +31,8 @@ mod observe;
 #[cfg(test)]
 mod ordinary_user;
 #[cfg(test)]
+mod policy;
+#[cfg(test)]
 mod quickstart_example;
 #[cfg(test)]
 mod redaction;

@@ -9,7 +9,7 @@ use super::{bodies, puppet, python, run, until, volume_of};
 use crate::manifests::worker;
 
 /// Sends one request with exactly these header lines and gives status and body.
-fn send(node: &Node, line: &str, headers: &[&str], body: &str) -> (u16, String) {
+pub(crate) fn send(node: &Node, line: &str, headers: &[&str], body: &str) -> (u16, String) {
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", node.port())).unwrap();
     stream.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
     let mut request = format!("{line} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
