@@ -16,4 +16,6 @@ pub use capability::{NodeFacts, Unenforced};
 pub use explain::{Explanation, FieldSummary, KINDS, explain, manifest_reference, schema};
 pub use node::NodeConfig;
 pub use quantity::{ByteSize, Millis, QuantityError};
-pub use yaml::{Diagnostics, Parsed, Problem, ProblemCode, nearest, parse_agent, parse_data, parse_node_config};
+pub use yaml::{
+    Diagnostics, Parsed, Problem, ProblemCode, nearest, parse_agent, parse_data, parse_node_config,
+};
