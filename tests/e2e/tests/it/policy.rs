@@ -28,7 +28,7 @@ fn denied(node: &Node) -> Vec<(String, String)> {
     events(node, "action.denied").iter().map(|event| (text(event, "code"), text(event, "rule"))).collect()
 }
 
-fn pairs<'a>(denied: &'a [(String, String)]) -> Vec<(&'a str, &'a str)> {
+fn pairs(denied: &[(String, String)]) -> Vec<(&str, &str)> {
     denied.iter().map(|(code, rule)| (code.as_str(), rule.as_str())).collect()
 }
 
