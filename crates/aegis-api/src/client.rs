@@ -12,9 +12,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{
-    Agent, AgentVersion, AuditEvent, Checkpoint, Deployed, ExecuteRequest, Execution, File, Health, LogHead,
-    Page, PolicyComparison, PolicyDiff, PolicyDocument, PolicyExplanation, PolicyQuestion, PolicyTested,
-    Problem, Started, Status, Trace, TraceSummary, Volume, header,
+    Agent, AgentVersion, ApiKey, AuditEvent, Checkpoint, CreatedKey, Deployed, ExecuteRequest, Execution,
+    File, Health, LogHead, NewKey, Page, PolicyComparison, PolicyDiff, PolicyDocument, PolicyExplanation,
+    PolicyQuestion, PolicyTested, Problem, RotatedKey, Started, Status, Trace, TraceSummary, Volume, header,
 };
 
 pub use stream::{EventStream, StreamItem};
@@ -340,6 +340,27 @@ impl Client {
     /// `POST /v1/policy/diff`
     pub async fn diff_policy(&self, comparison: &PolicyComparison) -> Result<PolicyDiff, CallError> {
         self.json(self.request(Method::POST, "/v1/policy/diff", &[]).json(comparison)).await
+    }
+
+    /// `POST /v1/keys`: the key is in the answer this once.
+    pub async fn create_key(&self, key: &NewKey) -> Result<CreatedKey, CallError> {
+        let request = self.request(Method::POST, "/v1/keys", &[]).json(key);
+        self.json(request).await
+    }
+
+    /// `GET /v1/keys`
+    pub async fn keys(&self) -> Result<Page<ApiKey>, CallError> {
+        self.get("/v1/keys", &[]).await
+    }
+
+    /// `DELETE /v1/keys/{id}`: its sessions end.
+    pub async fn revoke_key(&self, id: &str) -> Result<(), CallError> {
+        self.empty(Method::DELETE, &format!("/v1/keys/{}", encode(id)), &[]).await
+    }
+
+    /// `POST /v1/keys/rotate`: changes the key that signs security tokens.
+    pub async fn rotate_signing_key(&self) -> Result<RotatedKey, CallError> {
+        self.json(self.request(Method::POST, "/v1/keys/rotate", &[])).await
     }
 
     /// `GET /v1/traces`: newest first.

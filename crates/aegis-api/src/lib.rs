@@ -20,8 +20,9 @@ pub use problem::Problem;
 pub use secret::{Secret, SetSecret};
 pub use terminal::{printable_json, printable_line, printable_text};
 pub use wire::{
-    Agent, AgentRef, AgentVersion, AuditEvent, Checkpoint, Deployed, ExecuteRequest, Execution, File, Health,
-    Iteration, LogHead, ModelStatus, Page, Span, Started, Status, Trace, TraceSummary, Usage, Volume,
+    Agent, AgentRef, AgentVersion, ApiKey, AuditEvent, Checkpoint, CreatedKey, Deployed, ExecuteRequest,
+    Execution, File, Health, Iteration, LogHead, ModelStatus, NewKey, Page, RotatedKey, Span, Started,
+    Status, Trace, TraceSummary, Usage, Volume,
 };
 
 /// Names of HTTP headers of our own.

@@ -216,6 +216,60 @@ pub struct Volume {
     pub expires_at: Option<String>,
 }
 
+/// An API key to be made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewKey {
+    /// What it is called.
+    pub name: String,
+    /// `viewer`, `operator` or `agent`.
+    pub role: String,
+    /// The agent it may act as; exactly for the role `agent`.
+    #[serde(default)]
+    pub agent: Option<String>,
+}
+
+/// An API key, given this once.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreatedKey {
+    /// Its id.
+    pub id: String,
+    /// What its holder presents.
+    pub key: String,
+}
+
+impl std::fmt::Debug for CreatedKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CreatedKey").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// What is known of an API key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiKey {
+    /// Its id.
+    pub id: String,
+    /// What it is called.
+    pub name: String,
+    /// What it may do.
+    pub role: String,
+    /// The agent it may act as.
+    pub agent: Option<String>,
+    /// When it was made.
+    pub created_at: String,
+    /// When it was last presented, to the minute.
+    pub last_used: Option<String>,
+    /// When it ceased to open.
+    pub revoked_at: Option<String>,
+}
+
+/// The key that signs security tokens now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RotatedKey {
+    /// Its RFC 7638 thumbprint.
+    pub key_id: String,
+}
+
 /// A file of a volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct File {

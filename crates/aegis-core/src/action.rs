@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{ExecutionId, Name};
+use crate::{ApiKeyId, ExecutionId, Name};
 
 /// One link of the chain of those on whose behalf something happens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +17,11 @@ pub enum ActorLink {
     Person {
         /// `local` for the bearer of the node's own token.
         name: String,
+    },
+    /// A program outside, by the API key it presented.
+    Key {
+        /// The key's id.
+        key: ApiKeyId,
     },
     /// An agent at a version, in an execution.
     Agent {
@@ -74,6 +79,8 @@ pub enum ActionKind {
     Tool,
     /// Ask a model to judge a candidate.
     Judge,
+    /// Call a tool from outside the inner loop: a program signed it.
+    External,
 }
 
 /// A tool as it is offered to a model.

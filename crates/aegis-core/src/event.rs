@@ -13,6 +13,7 @@ use serde_json::Value;
 pub use body::Body;
 pub use parts::{
     ExitStatus, Intent, KeyRole, LateDenial, Outcome, SandboxFacts, SecretChange, SecretUser, ServerEnd,
+    SignedCall,
 };
 
 use crate::{

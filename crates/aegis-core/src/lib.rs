@@ -18,7 +18,7 @@ pub use action::{ActionKind, Actor, ActorLink, Denial, DenialCode, ToolCall, Too
 pub use diagnosis::{Diagnosis, ErrorCode};
 pub use event::{
     BlobRef, Body, Durability, Event, EventError, ExitStatus, Intent, KeyRole, LateDenial, NewEvent, Outcome,
-    SandboxFacts, SecretChange, SecretUser, ServerEnd, SpanContext, StreamId, WorkingCopy,
+    SandboxFacts, SecretChange, SecretUser, ServerEnd, SignedCall, SpanContext, StreamId, WorkingCopy,
 };
 pub use id::{
     ActionId, AgentId, ApiKeyId, BlobId, EventId, ExecutionId, IdError, LeafNonce, Name, Sha256, SpanId,

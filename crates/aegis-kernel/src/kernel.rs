@@ -1,6 +1,7 @@
 //! The commands of the system, one method each. Reads go to the [`Journal`](crate::port::Journal).
 
 mod agents;
+mod door;
 mod executions;
 mod policies;
 mod types;
@@ -17,6 +18,7 @@ pub use types::{
     Started,
 };
 
+use crate::door::{Admits, Doors};
 use crate::execution::Services;
 use crate::monitor::{Limiter, Monitor};
 use crate::policy::Rules;
@@ -39,7 +41,8 @@ impl Kernel {
     pub fn new(ports: Ports, settings: KernelSettings) -> Self {
         let rules = Arc::new(Rules::new(settings.clone()));
         let services = Services {
-            monitor: Monitor::new(Limiter::default(), Arc::clone(&rules)),
+            monitor: Monitor::new(Limiter::default(), Arc::clone(&rules), Arc::clone(&ports.tokens)),
+            doors: Doors::default(),
             router: Router::new(&ports.tools),
             redactions: Redactions::new(Arc::clone(&ports.secrets)),
             bootstrap: Arc::clone(&settings.bootstrap),
@@ -78,6 +81,11 @@ impl Kernel {
     /// The volumes, for the operator's reads.
     pub fn volumes(&self) -> &Arc<dyn Volume> {
         &self.services.ports.volume
+    }
+
+    /// Says who serves connections from inside sandboxes. Once; before [`Kernel::start`].
+    pub fn attend(&self, admits: Arc<dyn Admits>) {
+        self.services.doors.attend(admits);
     }
 
     /// Takes new security contexts, policies and defaults, and gives the epoch of policy. Running executions are judged

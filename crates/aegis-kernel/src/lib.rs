@@ -5,6 +5,7 @@
 //! of the agent passes `monitor`, `tools` and `dispatch` perform, `validation` judges, `record` writes it down.
 
 mod dispatch;
+mod door;
 mod execution;
 mod kernel;
 mod monitor;
@@ -18,6 +19,7 @@ mod test_journal;
 mod tools;
 mod validation;
 
+pub use door::{Admits, DoorRefusal, Speaker, TokenKeys};
 pub use kernel::{
     AgentSelector, Asked, Caller, DeployOptions, Deployed, Execute, Kernel, KernelSettings, NodeInfo,
     Overlay, Ports, Refusal, Started,

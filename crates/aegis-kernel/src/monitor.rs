@@ -6,6 +6,7 @@
 mod action;
 mod authority;
 mod bounds;
+mod envelope;
 #[cfg(test)]
 mod layer_tests;
 mod limiter;
@@ -20,22 +21,34 @@ use std::sync::Arc;
 
 use aegis_core::{ActionId, Denial};
 
-pub(crate) use action::{Action, Performed, Settled, Target};
+pub(crate) use action::{Action, Performed, Proof, Settled, Target};
 pub(crate) use authority::{Authority, Circumstances, Member, Permit};
 pub(crate) use limiter::Limiter;
 
+use crate::door::TokenKeys;
 use crate::policy::Rules;
+use crate::port::ToolFacts;
 use crate::record::{Ledger, RecordError};
 
 /// The monitor. One per node; what belongs to an execution comes in with its [`Authority`].
 pub(crate) struct Monitor {
     limiter: Limiter,
     rules: Arc<Rules>,
+    tokens: Arc<TokenKeys>,
 }
 
 impl Monitor {
-    pub(crate) fn new(limiter: Limiter, rules: Arc<Rules>) -> Self {
-        Self { limiter, rules }
+    pub(crate) fn new(limiter: Limiter, rules: Arc<Rules>, tokens: Arc<TokenKeys>) -> Self {
+        Self { limiter, rules, tokens }
+    }
+
+    /// The authority of an execution for another who speaks for it: the door judges beside the driver.
+    pub(crate) fn another(
+        &self,
+        authority: &Authority,
+        tools: &[Arc<ToolFacts>],
+    ) -> Result<Authority, String> {
+        authority.again(&self.rules, tools)
     }
 
     /// Passes one action through every stage. `perform` is called at most once, after the intent is durable.
@@ -55,6 +68,10 @@ impl Monitor {
     {
         let (permit, reserved, id) = loop {
             authority.refresh(&self.rules);
+            let signed = match stages::authenticate(ledger, action, &self.tokens) {
+                Ok(signed) => signed,
+                Err(denial) => return stages::record_denial(ledger, action, denial).await,
+            };
             let permit = match self.decide(ledger, authority, action) {
                 Ok(permit) => permit,
                 Err(denial) => return stages::record_denial(ledger, action, denial).await,
@@ -65,7 +82,7 @@ impl Monitor {
             };
             // No intent under rules that are over: a reload waits for the append, or the pass begins anew.
             let Some(_held) = self.rules.hold(authority.epoch()).await else { continue };
-            let id = stages::record_intent(ledger, action, &permit).await?;
+            let id = stages::record_intent(ledger, action, &permit, signed).await?;
             break (permit, reserved, id);
         };
         let started = ledger.scribe.clock.monotonic();
@@ -81,7 +98,6 @@ impl Monitor {
 
     /// The deciding stages, in order; each can only take away.
     fn decide(&self, ledger: &Ledger, authority: &Authority, action: &Action<'_>) -> Result<Permit, Denial> {
-        stages::authenticate(ledger, action)?;
         stages::freeze(ledger)?;
         let matched = authority.constraints(action)?;
         let permit = authority.authorise(matched, &stages::circumstances(ledger))?;

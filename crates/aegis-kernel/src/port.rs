@@ -9,6 +9,7 @@ mod journal;
 mod model;
 mod sandbox;
 mod secrets;
+mod sessions;
 mod tool;
 mod volume;
 
@@ -31,6 +32,7 @@ pub use secrets::{
     KnownSecret, Resolved, SECRET_BYTES_MAX, SECRET_BYTES_MIN, SecretError, SecretName, SecretRecord,
     SecretReference, SecretStore, Secrets, StoredSecret, check_secret_value,
 };
+pub use sessions::{Claimed, SessionError, Sessions, SmcpSession};
 pub use tool::{Access, Governed, GovernedKind, ToolContext, ToolError, ToolFacts, ToolHost};
 pub use volume::{
     DirectoryEntry, FileKind, FileMeta, FileRange, FileRecords, Files, Grant, PathRules, Tree, TreeEntry,

@@ -16,8 +16,10 @@ use crate::redaction::{Redaction, Unredactable};
 
 /// Events read from the journal at once.
 const PAGE: usize = 512;
-/// How often an append is tried again when another writer (a cancel) came first.
-const CONFLICT_RETRIES: u32 = 4;
+/// Events read first to catch up: others append few at a time.
+const CATCH_UP_PAGE: usize = 16;
+/// How often an append is tried again when another writer (a cancel, a call through the door) came first.
+const CONFLICT_RETRIES: u32 = 64;
 
 /// Something that could not be recorded; then nothing may be performed either.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -127,7 +129,8 @@ impl Scribe {
     }
 }
 
-/// The record of one execution and its fold. One driver owns it; a cancel may be appended beside it.
+/// The record of one execution and its fold. One driver owns it; a cancel, and calls through the door, may be appended
+/// beside it, each by a ledger of its own.
 pub(crate) struct Ledger {
     pub(crate) scribe: Scribe,
     pub(crate) tenant: Tenant,
@@ -231,18 +234,26 @@ impl Ledger {
 
     /// Folds in what others appended, such as a cancel.
     pub(crate) async fn catch_up(&mut self) -> Result<(), RecordError> {
-        let query = EventQuery {
+        let mut query = EventQuery {
             stream: Some(self.stream()),
             newest_first: true,
-            limit: PAGE,
+            limit: CATCH_UP_PAGE,
             ..EventQuery::default()
         };
-        let mut events = self.scribe.journal.events(&query).await?;
-        events.reverse();
-        for event in &events {
-            if event.stream_seq > self.state.position {
-                apply(&mut self.state, event);
+        let mut missed: Vec<Event> = Vec::new();
+        loop {
+            let page = self.scribe.journal.events(&query).await?;
+            let whole = page.len() == query.limit;
+            let known = page.last().is_none_or(|oldest| oldest.stream_seq <= self.state.position + 1);
+            query.before = page.last().map(|oldest| oldest.seq);
+            query.limit = PAGE;
+            missed.extend(page.into_iter().filter(|event| event.stream_seq > self.state.position));
+            if known || !whole {
+                break;
             }
+        }
+        for event in missed.iter().rev() {
+            apply(&mut self.state, event);
         }
         Ok(())
     }
@@ -289,6 +300,7 @@ impl Ledger {
             | Body::ValidatorCompleted { .. }
             | Body::GenerationStarted { .. }
             | Body::GenerationEnded { .. }
+            | Body::SessionOpened { .. }
             | Body::ViolationRecorded { .. } => iteration,
             _ => self.state.root,
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::port::{ToolFacts, ToolHost};
 
-pub(crate) use command::{Command, command_result, command_run_facts};
+pub(crate) use command::{COMMAND_RUN, Command, command_result, command_run_facts};
 
 /// Where a tool lives.
 pub(crate) enum Home {

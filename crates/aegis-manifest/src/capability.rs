@@ -105,13 +105,6 @@ fn runtime(manifest: &AgentManifest, facts: &NodeFacts, list: &mut List) {
         ),
         None => {}
     }
-    if runtime.inner_api {
-        list.add(
-            "spec.runtime.inner_api",
-            "models and SMCP for programs inside the sandbox are not in this build",
-            "write `inner_api: false`",
-        );
-    }
 }
 
 /// `wanted` is a minimum within its major, met by what is there.

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use aegis_kernel::Kernel;
 use aegis_kernel::port::{Clock, Ids, Journal};
+use aegis_kernel::{Kernel, TokenKeys};
 use aegis_manifest::NodeConfig;
 use aegis_models::Router;
-use aegis_store::NodeSecrets;
+use aegis_store::{Door, NodeSecrets};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -61,6 +61,9 @@ pub(crate) struct App {
     /// Reads the facts of a document that was accepted; the second is what `isolation: inherit` means.
     pub(crate) read_manifest: fn(&str, &str) -> ManifestFacts,
     pub(crate) token: Token,
+    /// API keys and sessions.
+    pub(crate) door: Arc<Door>,
+    pub(crate) tokens: Arc<TokenKeys>,
     pub(crate) hosts: Hosts,
     pub(crate) refusals: Refusals,
     pub(crate) turns: Turns,

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use aegis_core::{Body, Diagnosis, ErrorCode, Tenant};
 use aegis_kernel::port::{Clock, Ids, SandboxError, VolumeError};
-use aegis_kernel::{Kernel, KernelSettings, Ports};
+use aegis_kernel::{Kernel, KernelSettings, Ports, TokenKeys};
 use aegis_manifest::agent::Isolation;
 use aegis_manifest::node::JournalDurability;
 use aegis_manifest::{NodeConfig, parse_agent};
 use aegis_models::Router;
 use aegis_sandbox::{ProcessSandbox, SandboxSettings};
-use aegis_store::{NodeSecrets, OpenError, Store};
+use aegis_store::{Door, NodeSecrets, OpenError, Store};
 use aegis_tools::FileTools;
 use aegis_volume::{LocalSettings, LocalVolumes};
 
@@ -21,8 +21,8 @@ use crate::config::LoadedConfig;
 use crate::models::{self, Gathered};
 use crate::providers::Providers;
 use crate::run_folder::{mark, run_folder};
-use crate::secrets;
 use crate::system::{SystemClock, SystemIds};
+use crate::{secrets, signing_keys};
 
 /// The bootstrap program that goes into sandboxes.
 const BOOTSTRAP: &str = include_str!("../../../guest/bootstrap.py");
@@ -43,6 +43,8 @@ pub(crate) struct Composed {
     pub(crate) used: Vec<Body>,
     /// Credentials that are referred to and not there.
     pub(crate) missing: Vec<String>,
+    pub(crate) door: Arc<Door>,
+    pub(crate) tokens: Arc<TokenKeys>,
 }
 
 /// Composes a daemon of the folder `home`.
@@ -65,6 +67,13 @@ pub(crate) async fn compose(
     // The probe goes on while the journal opens and the daemon begins to listen; it is awaited before any work is taken.
     let sandbox = Arc::new(ProcessSandbox::begin(sandbox));
     let store = Arc::new(open_store(home, node, clock.clone(), ids.clone(), accept_restored).await?);
+    let door = Door::open(home, clock.clone(), ids.clone()).await.map_err(store_failed)?;
+    if accept_restored {
+        // What was said before the restore may be said again after it.
+        door.end_all_sessions().await.map_err(|error| Diagnosis::internal(error.to_string()))?;
+    }
+    let door = Arc::new(door);
+    let tokens = Arc::new(signing_keys::open(home, clock.as_ref(), ids.as_ref())?);
     let volumes = LocalVolumes::new(volume_settings(home, &run)).map_err(volume_failed)?;
     let ports = Ports {
         journal: store.clone(),
@@ -73,6 +82,8 @@ pub(crate) async fn compose(
         volume: Arc::new(volumes),
         tools: vec![Arc::new(FileTools::new())],
         secrets: secrets.clone(),
+        sessions: door.clone(),
+        tokens: tokens.clone(),
         clock: clock.clone(),
         ids: ids.clone(),
     };
@@ -81,7 +92,20 @@ pub(crate) async fn compose(
     ids.fill(&mut seed);
     let providers = Arc::new(Providers::new(home, u64::from_ne_bytes(seed)));
     providers.apply(node).await?;
-    Ok(Composed { kernel, store, router, clock, ids, providers, sandbox, secrets, used, missing })
+    Ok(Composed {
+        kernel,
+        store,
+        router,
+        clock,
+        ids,
+        providers,
+        sandbox,
+        secrets,
+        used,
+        missing,
+        door,
+        tokens,
+    })
 }
 
 /// What the kernel takes from a configuration.

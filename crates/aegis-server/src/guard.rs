@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use aegis_api::is_loopback;
 use aegis_core::{
-    Actor, Body, Diagnosis, Durability, ErrorCode, EventId, NewEvent, SpanContext, SpanId, StreamId, Tenant,
-    TraceId,
+    Actor, ActorLink, Body, Diagnosis, Durability, ErrorCode, EventId, KeyRole, NewEvent, SpanContext,
+    SpanId, StreamId, Tenant, TraceId,
 };
-use aegis_kernel::Caller;
 use aegis_kernel::port::Append;
+use aegis_kernel::{Caller, Speaker};
+use aegis_store::ApiKey;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
@@ -70,6 +71,10 @@ pub(crate) enum Foreign {
     Origin,
     NoCredential,
     WrongCredential,
+    /// An API key whose role does not reach so far.
+    Role,
+    /// A route that is not for programs inside a sandbox.
+    Route,
 }
 
 impl Foreign {
@@ -79,6 +84,15 @@ impl Foreign {
             Self::Origin => "foreign_origin",
             Self::NoCredential => "no_credential",
             Self::WrongCredential => "wrong_credential",
+            Self::Role => "role",
+            Self::Route => "foreign_route",
+        }
+    }
+
+    const fn door(self) -> &'static str {
+        match self {
+            Self::Route => "api",
+            _ => "http",
         }
     }
 
@@ -99,6 +113,12 @@ impl Foreign {
                 Diagnosis::new(ErrorCode::Unauthenticated, "the credential is not this node's")
                     .hint("check `AEGIS_TOKEN` and `AEGIS_HOME`: each data folder has a token of its own")
             }
+            Self::Role => Diagnosis::new(
+                ErrorCode::PermissionDenied,
+                "the key's role, or its tenant, does not permit this",
+            )
+            .hint("a viewer only reads, an agent only speaks SMCP and MCP, and keys are a person's to look after"),
+            Self::Route => Diagnosis::new(ErrorCode::NotFound, "no such route"),
         }
     }
 }
@@ -148,18 +168,24 @@ pub(crate) async fn door(State(app): State<Arc<App>>, mut request: Request, next
     let open = matches!(request.uri().path(), "/health" | "/health/live" | "/health/ready");
     let admitted =
         check_source(request.headers(), &app.hosts).and_then(|()| match bearer(request.headers()) {
-            _ if open => Ok(()),
+            _ if open => Ok(None),
             None => Err(Foreign::NoCredential),
-            Some(token) if app.token.is(token) => Ok(()),
-            Some(_) => Err(Foreign::WrongCredential),
+            Some(token) if app.token.is(token) => Ok(None),
+            Some(token) => Ok(Some(token.to_owned())),
         });
-    if let Err(foreign) = admitted {
-        app.refusals.count(foreign);
-        if request.uri().path() == "/" && foreign == Foreign::NoCredential {
-            return crate::routes::notice(StatusCode::UNAUTHORIZED);
-        }
-        return Refused::from(foreign.diagnosis()).into_response();
-    }
+    let admitted = match admitted {
+        Ok(Some(token)) => app.door.authenticate(&token).await.map(Some).ok_or(Foreign::WrongCredential),
+        Ok(None) => Ok(None),
+        Err(foreign) => Err(foreign),
+    };
+    let admitted = admitted.and_then(|key| match key {
+        Some(key) if !reaches(key.role, request.method(), request.uri().path()) => Err(Foreign::Role),
+        key => Ok(key),
+    });
+    let key = match admitted {
+        Ok(key) => key,
+        Err(foreign) => return turned_away(&app, foreign, request.uri().path()),
+    };
     if !has_known_body_type(request.method(), request.headers()) {
         let what = Diagnosis::new(ErrorCode::InvalidInput, "the body's type is neither JSON nor YAML")
             .hint("send `Content-Type: application/json` or `application/yaml`");
@@ -170,11 +196,46 @@ pub(crate) async fn door(State(app): State<Arc<App>>, mut request: Request, next
             .hint("try again soon");
         return Refused::from(what).into_response();
     }
-    match caller(request.headers()) {
-        Ok(caller) => request.extensions_mut().insert(caller),
-        Err(refused) => return refused.into_response(),
+    let caller = match (caller(request.headers()), &key) {
+        (Err(refused), _) => return refused.into_response(),
+        (Ok(caller), None) => caller,
+        // Another tenant's name on a key's request is a mistake or a try; it is never followed.
+        (Ok(caller), Some(key))
+            if request.headers().contains_key(aegis_api::header::TENANT) && caller.tenant != key.tenant =>
+        {
+            return turned_away(&app, Foreign::Role, request.uri().path());
+        }
+        (Ok(_), Some(key)) => {
+            let actor = Actor::default().then(ActorLink::Key { key: key.id });
+            Caller { tenant: key.tenant.clone(), actor }
+        }
     };
+    request.extensions_mut().insert(caller);
+    if let Some(ApiKey { tenant, id, agent: Some(agent), role: KeyRole::Agent, .. }) = key {
+        request.extensions_mut().insert(Speaker::Key { tenant, key: id, agent });
+    }
     next.run(request).await
+}
+
+fn turned_away(app: &App, foreign: Foreign, path: &str) -> Response {
+    app.refusals.count(foreign);
+    if path == "/" && foreign == Foreign::NoCredential {
+        return crate::routes::notice(StatusCode::UNAUTHORIZED);
+    }
+    Refused::from(foreign.diagnosis()).into_response()
+}
+
+/// How far a key's role reaches. What needs a person is refused by the type of principal, not here.
+fn reaches(role: KeyRole, method: &Method, path: &str) -> bool {
+    let below =
+        |root: &str| path == root || path.strip_prefix(root).is_some_and(|rest| rest.starts_with('/'));
+    let agents = ["/v1/smcp", "/v1/seal", "/mcp"].into_iter().any(below);
+    match role {
+        KeyRole::Agent => agents,
+        _ if agents && !below("/mcp") => false,
+        KeyRole::Viewer => matches!(*method, Method::GET | Method::HEAD) && !below("/v1/keys"),
+        KeyRole::Operator => !below("/v1/keys"),
+    }
 }
 
 /// Until sign-in stands, whoever has the node's token is the Person `local`.
@@ -198,7 +259,7 @@ pub(crate) struct Refusals {
 }
 
 impl Refusals {
-    fn count(&self, foreign: Foreign) {
+    pub(crate) fn count(&self, foreign: Foreign) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         *counts.entry(foreign).or_default() += 1;
         self.counted.notify_one();
@@ -236,7 +297,7 @@ pub(crate) async fn record_counted(app: &App) {
 
 async fn record(app: &App, counts: &BTreeMap<Foreign, u64>) -> Result<(), aegis_kernel::port::JournalError> {
     let bodies = counts.iter().map(|(foreign, count)| Body::AccessRefused {
-        door: "http".to_owned(),
+        door: foreign.door().to_owned(),
         reason: foreign.name().to_owned(),
         count: *count,
     });

@@ -112,6 +112,7 @@ impl Node {
             plan: LoopPlan { max_iterations: 3, iteration_timeout_ms: 1, total_timeout_ms: 1, validators: 0 },
             parent: None,
             depth: 0,
+            external: false,
         };
         let bodies = vec![created, Body::ExecutionStarted {}, Body::IterationStarted { iteration: 1 }];
         self.write(execution, bodies, vec![document_blob, input_blob]).await;

@@ -9,6 +9,7 @@ use axum::Router;
 use axum::extract::Request;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -56,6 +57,14 @@ pub(crate) async fn listen(listener: TcpListener, router: Router, stop: Cancella
 async fn connection(stream: TcpStream, router: Router, stop: CancellationToken) {
     // Small answers must not wait for the client's delayed acknowledgement.
     let _ = stream.set_nodelay(true);
+    serve_connection(stream, router, stop).await;
+}
+
+/// Serves one connection until it ends, or `stop` and its last answer.
+pub(crate) async fn serve_connection<S>(stream: S, router: Router, stop: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let mut router = router.clone();
         async move {

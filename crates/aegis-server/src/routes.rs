@@ -3,9 +3,12 @@
 mod agents;
 mod audit;
 mod executions;
+mod inside;
+mod keys;
 mod node;
 mod policy;
 mod secrets;
+mod smcp;
 mod traces;
 mod volumes;
 
@@ -29,6 +32,7 @@ use crate::answer::Refused;
 use crate::app::App;
 use crate::guard;
 
+pub(crate) use inside::router as inside;
 pub(crate) use node::notice;
 
 /// Longest time for an answer that is no stream.
@@ -57,6 +61,9 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/v1/volumes/{id}/get", get(volumes::get_file))
         .route("/v1/secrets", get(secrets::list))
         .route("/v1/secrets/{*name}", put(secrets::set).delete(secrets::delete))
+        .route("/v1/keys", get(keys::list).post(keys::create))
+        .route("/v1/keys/rotate", post(keys::rotate))
+        .route("/v1/keys/{id}", axum::routing::delete(keys::revoke))
         .route("/v1/traces", get(traces::list))
         .route("/v1/traces/{id}", get(traces::show))
         .route("/v1/audit/events", get(audit::events))
@@ -80,6 +87,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/v1/executions/{id}/stream", get(executions::events));
     answers
         .merge(streams)
+        .merge(smcp::routes())
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(app.clone(), guard::door))

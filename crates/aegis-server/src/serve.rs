@@ -21,6 +21,7 @@ use crate::evidence::StoreEvidence;
 use crate::folder::Folder;
 use crate::guard::{Hosts, Refusals, record_counted, record_refusals};
 use crate::idempotency::Turns;
+use crate::inside::Inside;
 use crate::token::Token;
 use crate::{VERSION, listen, models, platform, routes, secrets};
 
@@ -59,8 +60,9 @@ pub async fn serve(config: LoadedConfig, options: Options) -> Result<(), Diagnos
     let composed = compose::compose(folder.path(), &config, options.accept_restored).await?;
     let stop = CancellationToken::new();
     let app = Arc::new(app(&config, &folder, address, &composed, &stop)?);
-    let Composed { kernel, store, providers, sandbox, used, .. } = composed;
+    let Composed { kernel, store, providers, sandbox, used, door, .. } = composed;
     let tasks = TaskTracker::new();
+    kernel.attend(Arc::new(Inside::new(&app, tasks.clone())));
     tasks.spawn(listen::listen(listener, routes::router(&app), stop.clone()));
     tasks.spawn(record_refusals(app.clone(), stop.clone()));
     tasks.spawn(sweep_volumes(app.clone(), stop.clone()));
@@ -82,6 +84,7 @@ pub async fn serve(config: LoadedConfig, options: Options) -> Result<(), Diagnos
     if started.is_ok() {
         record(&app, Body::DaemonStopped {}).await;
     }
+    door.close().await;
     providers.stop().await;
     // Closed by name, not by dropping: whoever still holds the journal must not keep its last head unsigned.
     let closed = store.close().await.map_err(|error| Diagnosis::internal(error.to_string()));
@@ -107,6 +110,8 @@ pub(crate) fn app(
         evidence: Arc::new(StoreEvidence(composed.store.clone())),
         read_manifest: compose::read_manifest,
         token,
+        door: composed.door.clone(),
+        tokens: composed.tokens.clone(),
         hosts: Hosts::new(address, Vec::new()),
         refusals: Refusals::default(),
         turns: Turns::default(),
@@ -212,6 +217,9 @@ async fn sweep_volumes(app: Arc<App>, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(SWEEP_INTERVAL)).await.is_some() {
         if !app.is_ready() {
             continue;
+        }
+        if let Err(error) = app.door.sweep_sessions().await {
+            tracing::warn!(%error, "old sessions cannot be forgotten");
         }
         let expired = match app.journal().expired_volumes(app.clock.now(), SWEEP_MAX).await {
             Ok(expired) => expired,

@@ -34,7 +34,6 @@ pub use door::{Door, DoorError};
 pub use error::OpenError;
 pub use export::{ExportError, ExportHeader, verify_export};
 pub use nonce::{NONCE_WINDOW, NONCES_MAX};
-pub use nonce_session::SmcpSession;
 pub use open::OpenOptions;
 pub use pin::{Observed, PIN_DOCUMENT_BYTES_MAX, Pin, PinState};
 pub use prove::InclusionProof;

@@ -8,6 +8,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aegis_core::{Sha256, Timestamp};
+use aegis_kernel::port::Claimed;
+use aegis_security::commitment::sha256;
+use uuid::Uuid;
 
 use crate::door::{Door, DoorError};
 
@@ -26,12 +29,7 @@ impl Door {
     /// If too many are kept, or the database fails: then the call must be refused.
     pub async fn claim_nonce(&self, nonce: &Sha256) -> Result<bool, DoorError> {
         let now = self.clock.now();
-        if now.micros().saturating_sub(self.swept_at.load(Ordering::Relaxed)) >= SWEEP_EVERY_MICROS {
-            self.sweep_nonces(now).await?;
-        }
-        if self.nonces.load(Ordering::Relaxed) >= NONCES_MAX {
-            return Err(DoorError::Overloaded);
-        }
+        self.make_room().await?;
         let inserted =
             sqlx::query("INSERT INTO smcp_nonce (nonce, seen_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING")
                 .bind(nonce.as_bytes().as_slice())
@@ -41,6 +39,52 @@ impl Door {
         let fresh = inserted.rows_affected() == 1;
         self.nonces.fetch_add(u64::from(fresh), Ordering::Relaxed);
         Ok(fresh)
+    }
+
+    /// Takes a call: its nonce, and its request's id within its session, both or none.
+    ///
+    /// # Errors
+    /// If too many nonces are kept, or the database fails: then the call must be refused.
+    pub async fn claim_call(
+        &self,
+        session: Uuid,
+        nonce: &Sha256,
+        request: &str,
+    ) -> Result<Claimed, DoorError> {
+        self.make_room().await?;
+        let mut transaction = self.process.begin().await?;
+        let fresh =
+            sqlx::query("INSERT INTO smcp_nonce (nonce, seen_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING")
+                .bind(nonce.as_bytes().as_slice())
+                .bind(self.clock.now().micros())
+                .execute(&mut *transaction)
+                .await?;
+        if fresh.rows_affected() == 0 {
+            return Ok(Claimed::NonceSeen);
+        }
+        let fresh =
+            sqlx::query("INSERT INTO smcp_request (session, request) VALUES (?1, ?2) ON CONFLICT DO NOTHING")
+                .bind(session.to_string())
+                .bind(sha256(request.as_bytes()).as_bytes().as_slice())
+                .execute(&mut *transaction)
+                .await?;
+        if fresh.rows_affected() == 0 {
+            return Ok(Claimed::RequestSeen);
+        }
+        transaction.commit().await?;
+        self.nonces.fetch_add(1, Ordering::Relaxed);
+        Ok(Claimed::New)
+    }
+
+    async fn make_room(&self) -> Result<(), DoorError> {
+        let now = self.clock.now();
+        if now.micros().saturating_sub(self.swept_at.load(Ordering::Relaxed)) >= SWEEP_EVERY_MICROS {
+            self.sweep_nonces(now).await?;
+        }
+        if self.nonces.load(Ordering::Relaxed) >= NONCES_MAX {
+            return Err(DoorError::Overloaded);
+        }
+        Ok(())
     }
 
     /// Forgets what is older than [`NONCE_WINDOW`]; answers with how many.

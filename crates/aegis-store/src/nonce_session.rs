@@ -2,7 +2,9 @@
 
 use std::str::FromStr;
 
-use aegis_core::{ApiKeyId, ExecutionId, Tenant, Timestamp};
+use aegis_core::{ApiKeyId, ExecutionId, Sha256, Timestamp};
+use aegis_kernel::port::{Claimed, SessionError, Sessions, SmcpSession};
+use async_trait::async_trait;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
@@ -11,38 +13,6 @@ use crate::door::{Door, DoorError, bytes32};
 
 /// Sessions that ended or expired are kept this long, in milliseconds, to tell them from unknown ones.
 const ENDED_KEPT_MS: u64 = 7 * 24 * 3_600_000;
-
-/// A session: a key that speaks for one sandbox generation, or for one external run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SmcpSession {
-    /// Its id; the token's `jti`.
-    pub id: Uuid,
-    /// Whose it is.
-    pub tenant: Tenant,
-    /// The execution it speaks for.
-    pub execution: ExecutionId,
-    /// The sandbox generation; 0 outside one.
-    pub generation: u32,
-    /// The client's raw Ed25519 key.
-    pub public_key: [u8; 32],
-    /// The scope that was granted, if one was asked for.
-    pub scope: Option<String>,
-    /// The API key that opened it, outside a sandbox.
-    pub api_key: Option<ApiKeyId>,
-    /// When it began.
-    pub opened_at: Timestamp,
-    /// When it ends by itself.
-    pub expires_at: Timestamp,
-    /// When it was ended before.
-    pub ended_at: Option<Timestamp>,
-}
-
-impl SmcpSession {
-    /// Whether it may still speak.
-    pub fn is_active(&self, now: Timestamp) -> bool {
-        self.ended_at.is_none() && now < self.expires_at
-    }
-}
 
 impl Door {
     /// Opens a session: one per execution and generation, ever.
@@ -132,6 +102,8 @@ impl Door {
         .bind(self.clock.now().micros().saturating_sub(kept))
         .execute(&self.process)
         .await?;
+        let told = "DELETE FROM smcp_request WHERE session NOT IN (SELECT id FROM smcp_session)";
+        sqlx::query(told).execute(&self.process).await?;
         Ok(swept.rows_affected())
     }
 
@@ -158,4 +130,31 @@ fn read(row: &SqliteRow) -> Result<SmcpSession, DoorError> {
         expires_at: Timestamp::from_micros(row.try_get("expires_at")?),
         ended_at: row.try_get::<Option<i64>, _>("ended_at")?.map(Timestamp::from_micros),
     })
+}
+
+#[async_trait]
+impl Sessions for Door {
+    async fn open(&self, session: &SmcpSession) -> Result<(), SessionError> {
+        Ok(self.open_session(session).await?)
+    }
+    async fn find(&self, id: Uuid) -> Result<Option<SmcpSession>, SessionError> {
+        Ok(self.session(id).await?)
+    }
+    async fn end_of(&self, execution: ExecutionId) -> Result<(), SessionError> {
+        self.end_sessions_of(execution).await?;
+        Ok(())
+    }
+    async fn claim(&self, session: Uuid, nonce: &Sha256, request: &str) -> Result<Claimed, SessionError> {
+        Ok(self.claim_call(session, nonce, request).await?)
+    }
+}
+
+impl From<DoorError> for SessionError {
+    fn from(error: DoorError) -> Self {
+        match error {
+            DoorError::AttestedAlready(generation) => Self::AttestedAlready(generation),
+            DoorError::Overloaded => Self::Overloaded,
+            other => Self::Store(other.to_string()),
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! The command line (contract, section 1).
 
+mod key;
 mod policy;
 mod secret;
 
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use key::Key;
 pub(crate) use policy::Policy;
 pub(crate) use secret::Secret;
 
@@ -117,6 +119,9 @@ pub(crate) enum Command {
     /// Ask what policy says, and check it
     #[command(subcommand)]
     Policy(Policy),
+    /// Look after API keys
+    #[command(subcommand)]
+    Key(Key),
     /// Ask the record, and check it
     #[command(subcommand)]
     Audit(Audit),

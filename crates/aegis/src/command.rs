@@ -5,6 +5,7 @@ mod daemon;
 mod describe;
 mod evidence;
 mod installed;
+mod key;
 mod logs;
 mod policy;
 mod secret;
@@ -35,6 +36,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Volume(command) => volume::run(&global, command).await,
         Command::Secret(command) => secret::run(&global, command).await,
         Command::Policy(command) => policy::run(&global, command).await,
+        Command::Key(command) => key::run(&global, command).await,
         Command::Audit(command) => evidence::audit(&global, command).await,
         Command::Journal(command) => evidence::journal(&global, command).await,
         Command::Trace(Trace::List { limit, cursor }) => {

@@ -73,8 +73,6 @@ later! {
     Swarm = "swarm" ["list", "show", "cancel"];
     /// Look at agents' memory (not in this version)
     Memory = "memory" [];
-    /// Make API keys (not in this version)
-    Key = "key" ["create"];
     /// Sign in (not in this version)
     Login = "login" [];
     /// Look after tenants (not in this version)

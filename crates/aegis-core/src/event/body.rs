@@ -76,6 +76,9 @@ bodies! {
         parent: Option<ExecutionId>,
         /// How deep in a chain of executions.
         depth: u32,
+        /// True if a program outside acts as the agent: no sandbox, no inner loop; it ends with its session.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        external: bool,
     }
     /// The scheduler let it run.
     ExecutionStarted = "execution.started" {}
@@ -106,6 +109,20 @@ bodies! {
         stdout: Option<BlobRef>,
         /// What it wrote to standard error.
         stderr: Option<BlobRef>,
+    }
+    /// A program was given a session to sign tool calls in.
+    SessionOpened = "session.opened" {
+        /// The session's id, as tokens and calls name it.
+        session: String,
+        /// The sandbox generation it speaks for; 0 outside one.
+        generation: u32,
+        /// The Ed25519 key its calls are signed with, base64.
+        public_key: String,
+        /// When it ends by itself.
+        expires_at: Timestamp,
+        /// The API key it was opened with, outside a sandbox.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<ApiKeyId>,
     }
     /// Something inside a sandbox tried what it may not, at one of the daemon's own doors.
     ViolationRecorded = "sandbox.violation" {
@@ -371,9 +388,10 @@ bodies! {
     DaemonStopped = "daemon.stopped" {}
     /// Somebody without, or with a wrong, credential stood at a door.
     AccessRefused = "access.refused" {
-        /// Which door: `http`.
+        /// Which door: `http`, or `api` for the one inside sandboxes.
         door: String,
-        /// Why, as a stable name: `no_credential`, `wrong_credential`, `foreign_host`, `foreign_origin`.
+        /// Why, as a stable name: `no_credential`, `wrong_credential`, `foreign_host`, `foreign_origin`, `role`,
+        /// `foreign_route`.
         reason: String,
         /// How often since the last record.
         count: u64,
@@ -392,6 +410,11 @@ bodies! {
     KeyRevoked = "key.revoked" {
         /// Its id.
         key: ApiKeyId,
+    }
+    /// The key that signs security tokens was replaced; tokens of the former one stay valid until they expire.
+    SigningKeyRotated = "key.rotated" {
+        /// The new key's id: its RFC 7638 thumbprint.
+        key_id: String,
     }
     /// A stored secret changed. No value is here.
     SecretChanged = "secret.changed" {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::event::BlobRef;
-use crate::{DenialCode, FinishReason, ModelFailureKind, Usage};
+use crate::{DenialCode, FinishReason, ModelFailureKind, Sha256, Usage};
 
 /// How a sandbox's first process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +67,20 @@ pub enum Intent {
         rule: String,
         /// Whether it may be performed again after a crash.
         idempotent: bool,
+        /// The envelope it came in, signed by the daemon.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        envelope: Option<SignedCall>,
+    },
+    /// A tool call from outside the inner loop. No turn waits for it, and it is never performed again.
+    External {
+        /// The AEGIS name of the tool.
+        tool: String,
+        /// The arguments as canonical JSON.
+        arguments: BlobRef,
+        /// The rule that permits it.
+        rule: String,
+        /// The envelope it came in, signed by its caller.
+        envelope: SignedCall,
     },
     /// A judge's model call in validation.
     Judge {
@@ -134,6 +148,18 @@ pub struct LateDenial {
     pub code: DenialCode,
     /// The rule.
     pub rule: String,
+}
+
+/// The SMCP envelope of a call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedCall {
+    /// The session whose key signed it.
+    pub session: String,
+    /// SHA-256 of the signed bytes.
+    pub nonce: Sha256,
+    /// The whole envelope, JSON, where a program made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<BlobRef>,
 }
 
 /// What an API key may do.

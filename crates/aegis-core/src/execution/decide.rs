@@ -1,6 +1,6 @@
 //! What follows: the driver's next step, and the events an input leads to.
 
-use super::{FailureReason, Next, Phase, State};
+use super::{FailureReason, Next, OpenAction, Phase, State};
 use crate::limits::{CONVERSATION_BYTES_MAX, RESUMES_WITHOUT_PROGRESS_MAX, TURNS_PER_ITERATION_MAX};
 use crate::{BlobRef, Body, ExitStatus, Intent, Score};
 
@@ -9,6 +9,10 @@ use crate::{BlobRef, Body, ExitStatus, Intent, Score};
 pub fn next(state: &State) -> Next {
     if state.idle_resumes > RESUMES_WITHOUT_PROGRESS_MAX && !state.phase.is_final() {
         return Next::ResumesExhausted;
+    }
+    // Its driver only keeps its door open.
+    if state.external && !state.phase.is_final() {
+        return Next::Done;
     }
     match state.phase {
         Phase::Pending => Next::Start,
@@ -225,10 +229,15 @@ fn intended(state: &State, intent: &Intent) -> Result<(), &'static str> {
     if state.cancel.is_some() {
         return Err("a cancel was requested");
     }
-    if !state.open.is_empty() && !matches!(intent, Intent::Judge { .. }) {
+    let of_the_loop = |open: &OpenAction| !matches!(open.intent, Intent::External { .. });
+    if state.open.values().any(of_the_loop)
+        && !matches!(intent, Intent::Judge { .. } | Intent::External { .. })
+    {
         return Err("another action is open");
     }
     match intent {
+        Intent::External { .. } if state.external || state.sandbox.is_some() => Ok(()),
+        Intent::External { .. } => Err("no sandbox runs that could have asked"),
         Intent::Model { turn, .. } if next(state) == Next::AskModel(*turn) => Ok(()),
         Intent::Tool { turn, index, .. } if next(state) == Next::CallTool((*turn, *index)) => Ok(()),
         Intent::Judge { validator, judge, .. }

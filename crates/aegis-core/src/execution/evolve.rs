@@ -1,7 +1,7 @@
 //! Folding events into the state.
 
 use super::{CallResult, Iteration, OpenAction, Phase, State, Turn};
-use crate::{Body, Event, ExitStatus, Intent, Outcome};
+use crate::{ActionKind, Body, Event, ExitStatus, Intent, Outcome};
 
 /// The state after `event`.
 #[must_use]
@@ -13,7 +13,7 @@ pub fn evolve(mut state: State, event: &Event) -> State {
 /// Folds `event` in place: what [`evolve`] does, without moving a long conversation about.
 pub fn apply(state: &mut State, event: &Event) {
     state.position = event.stream_seq;
-    if is_progress(&event.body) {
+    if is_progress(state, &event.body) {
         state.idle_resumes = 0;
     }
     apply_loop(state, event);
@@ -21,7 +21,16 @@ pub fn apply(state: &mut State, event: &Event) {
 }
 
 /// Whether the next daemon finds the execution further than the last one did.
-const fn is_progress(body: &Body) -> bool {
+fn is_progress(state: &State, body: &Body) -> bool {
+    // Calls from outside the loop bring it no further, and a crash between them must not count as a fresh start.
+    match body {
+        Body::ActionDenied { target: ActionKind::External, .. } => return false,
+        Body::ActionCompleted { action, .. } => {
+            let open = state.open.get(action);
+            return !open.is_some_and(|open| matches!(open.intent, Intent::External { .. }));
+        }
+        _ => {}
+    }
     matches!(
         body,
         Body::IterationStarted { .. }
@@ -29,7 +38,6 @@ const fn is_progress(body: &Body) -> bool {
             | Body::IterationAnswered { .. }
             | Body::IterationCompleted { .. }
             | Body::IterationFailed { .. }
-            | Body::ActionCompleted { .. }
             | Body::ActionDenied { .. }
             | Body::ValidatorCompleted { .. }
             | Body::RefinementApplied { .. }
@@ -114,7 +122,7 @@ fn apply_action(state: &mut State, event: &Event) {
                 settle(state, &open.intent, outcome);
             }
         }
-        Body::ActionDenied { turn, index, result, target: crate::ActionKind::Tool, .. } => {
+        Body::ActionDenied { turn, index, result, target: ActionKind::Tool, .. } => {
             give_result(state, *turn, *index, CallResult { text: *result });
         }
         Body::ActionUnknown { action, result, .. } => {

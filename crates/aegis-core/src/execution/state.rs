@@ -115,6 +115,8 @@ pub struct State {
     pub phase: Phase,
     /// The loop's limits.
     pub plan: LoopPlan,
+    /// Whether a program outside acts as the agent: nothing is driven, the door alone writes.
+    pub external: bool,
     /// The root span: the execution itself.
     pub root: SpanContext,
     /// The span of the current iteration.
@@ -155,10 +157,11 @@ impl State {
     /// The state right after an execution's first event; `None` if it is another.
     #[must_use]
     pub fn first(created: &Event) -> Option<Self> {
-        let Body::ExecutionCreated { plan, .. } = &created.body else { return None };
+        let Body::ExecutionCreated { plan, external, .. } = &created.body else { return None };
         Some(Self {
             phase: Phase::Pending,
             plan: *plan,
+            external: *external,
             root: created.span,
             iteration_span: created.span.span_id,
             started_at: None,

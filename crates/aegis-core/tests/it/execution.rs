@@ -55,6 +55,7 @@ impl World {
             plan,
             parent: None,
             depth: 0,
+            external: false,
         };
         let created = event(1, body);
         let state = State::first(&created).unwrap();
@@ -123,6 +124,7 @@ impl World {
             let retry = match open.intent {
                 Intent::Model { .. } | Intent::Judge { .. } => true,
                 Intent::Tool { idempotent, .. } => idempotent,
+                Intent::External { .. } => false,
             };
             self.fact(Body::ActionUnknown { action, retry, result: (!retry).then(blob) });
         }
@@ -183,6 +185,7 @@ impl World {
                     arguments: blob(),
                     rule: "r".into(),
                     idempotent: index != NON_IDEMPOTENT,
+                    envelope: None,
                 };
                 let outcome = Outcome::Tool {
                     result: blob(),
@@ -311,6 +314,7 @@ fn tool_intent(turn: u32, index: u32) -> Body {
             arguments: blob(),
             rule: "r".into(),
             idempotent: false,
+            envelope: None,
         },
     }
 }

@@ -9,7 +9,7 @@ use aegis_manifest::AgentManifest;
 use aegis_manifest::agent::{AccessMode, ContextItem, Target, Validator, Volume};
 use aegis_manifest::template;
 
-use crate::port::{PathRules, SandboxLimits, ToolFacts};
+use crate::port::{Doors, PathRules, SandboxLimits, ToolFacts};
 use crate::tools::{Home, Router};
 
 /// Hours an ephemeral volume is kept after its execution unless the manifest says otherwise.
@@ -43,6 +43,10 @@ pub(crate) struct Blueprint {
     pub(crate) volumes: Vec<VolumePlan>,
     pub(crate) env: Vec<(String, String)>,
     pub(crate) interpreter: String,
+    /// The security context's name, which is the scope of sessions.
+    pub(crate) scope: String,
+    /// Ways to the daemon for programs inside.
+    pub(crate) doors: Doors,
 }
 
 impl Blueprint {
@@ -84,6 +88,11 @@ impl Blueprint {
                 .collect(),
             env: spec.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
             interpreter: interpreter.to_owned(),
+            scope: spec
+                .security_context
+                .clone()
+                .unwrap_or_else(|| aegis_manifest::node::SecurityContext::DEFAULT_NAME.to_owned()),
+            doors: Doors { api: spec.runtime.inner_api, egress: false },
         }
     }
 }

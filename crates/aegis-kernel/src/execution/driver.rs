@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::generation::Generation;
 use super::workspace::Rooms;
 use super::{Blueprint, Signals, StopReason, Stopper};
+use crate::door::{Doors, OpenDoor};
 use crate::kernel::Ports;
 use crate::monitor::{Authority, Monitor};
 use crate::record::{Ledger, RecordError};
@@ -23,6 +24,7 @@ pub(crate) struct Services {
     pub(crate) router: Router,
     pub(crate) redactions: Redactions,
     pub(crate) bootstrap: Arc<str>,
+    pub(crate) doors: Doors,
 }
 
 /// Why a step did not come to its end.
@@ -61,6 +63,8 @@ pub(crate) struct Driver {
     pub(crate) same_daemon: bool,
     pub(crate) rooms: Option<Rooms>,
     pub(crate) generation: Option<Generation>,
+    /// Where programs that sign their calls find the execution, while they may.
+    pub(crate) door: Option<OpenDoor>,
     /// The conversation after the prompt, as far as it was built from the record.
     pub(crate) conversation: Vec<Arc<Message>>,
     /// How many turns of the record the conversation holds.
@@ -86,6 +90,7 @@ impl Driver {
             same_daemon,
             rooms: None,
             generation: None,
+            door: None,
             conversation: Vec::new(),
             turns_held: 0,
             prompt: Arc::new(Message::text(Role::User, "")),

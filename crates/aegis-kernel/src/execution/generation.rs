@@ -6,6 +6,7 @@ use std::time::Duration;
 use aegis_core::execution::{FailureReason, Phase};
 use aegis_core::limits::{MODEL_ANSWER_BYTES_MAX, PROMPT_ARGUMENT_BYTES_MAX};
 use aegis_core::{Body, Durability, ExitStatus, Message, Role as Speaker};
+use aegis_security::smcp::KernelSigner;
 
 use super::StopReason;
 use super::driver::{Driver, Halt};
@@ -23,7 +24,9 @@ const GUEST_FOLDER: &str = "/run/aegis";
 /// A live generation.
 pub(crate) struct Generation {
     pub(crate) number: u32,
-    sandboxed: Box<dyn Sandboxed>,
+    sandboxed: Arc<dyn Sandboxed>,
+    /// Signs what the model calls in it.
+    pub(crate) signer: KernelSigner,
     channel: Channel,
     /// The message that waits for its answer.
     pub(crate) waiting: Option<Exchange>,
@@ -47,20 +50,22 @@ impl Driver {
         self.prompt = Arc::new(Message::text(Speaker::User, prompt.clone()));
         let mounts = self.rooms().await?.mounts(false);
         let spec = self.bootstrap_spec(number, &prompt, mounts);
-        let sandboxed = self.services.ports.sandbox.start(spec).await.map_err(sandbox_failed)?;
+        let sandboxed: Arc<dyn Sandboxed> =
+            self.services.ports.sandbox.start(spec).await.map_err(sandbox_failed)?.into();
         let body = Body::GenerationStarted {
             generation: number,
             iteration: self.ledger.state.iteration,
             sandbox: sandboxed.facts().clone(),
         };
         self.ledger.fact(body, Vec::new(), Durability::Process).await?;
+        self.open_door(number, &sandboxed).await?;
         self.connect(number, sandboxed, &prompt).await
     }
 
     async fn connect(
         &mut self,
         number: u32,
-        sandboxed: Box<dyn Sandboxed>,
+        sandboxed: Arc<dyn Sandboxed>,
         prompt: &str,
     ) -> Result<(), Halt> {
         let connected = tokio::select! {
@@ -81,9 +86,11 @@ impl Driver {
                 return Err(Halt::Iteration(FailureReason::BootstrapFailed, with_stderr(&why, &ended)));
             }
         };
+        let signer = self.kernel_signer(number)?;
         self.generation = Some(Generation {
             number,
             sandboxed,
+            signer,
             channel: Channel::serve(connection),
             waiting: None,
             execution: self.ledger.execution.to_string(),
@@ -211,7 +218,7 @@ impl Driver {
     async fn bury_unseen(
         &mut self,
         number: u32,
-        sandboxed: Box<dyn Sandboxed>,
+        sandboxed: Arc<dyn Sandboxed>,
         violations: Vec<Violation>,
     ) -> Result<Ended, RecordError> {
         let ended = self.prove_ended(number, sandboxed).await?;
@@ -224,7 +231,7 @@ impl Driver {
     async fn bury(
         &mut self,
         number: u32,
-        sandboxed: Box<dyn Sandboxed>,
+        sandboxed: Arc<dyn Sandboxed>,
         violations: Vec<Violation>,
     ) -> Result<Ended, RecordError> {
         let ended = self.prove_ended(number, sandboxed).await?;
@@ -232,7 +239,12 @@ impl Driver {
         Ok(ended)
     }
 
-    async fn prove_ended(&self, number: u32, sandboxed: Box<dyn Sandboxed>) -> Result<Ended, RecordError> {
+    async fn prove_ended(
+        &mut self,
+        number: u32,
+        sandboxed: Arc<dyn Sandboxed>,
+    ) -> Result<Ended, RecordError> {
+        self.close_door().await;
         sandboxed.kill();
         let error = match sandboxed.wait().await {
             Ok(ended) => return Ok(ended),
@@ -291,6 +303,7 @@ impl Driver {
             ("AEGIS_CONTROL_SOCKET".to_owned(), guest("control.sock")),
             ("AEGIS_PROMPT_FILE".to_owned(), guest("prompt.txt")),
         ]);
+        env.extend(self.blueprint.doors.environment());
         SandboxSpec {
             execution: self.ledger.execution,
             generation,
@@ -307,7 +320,7 @@ impl Driver {
                 HostFile { name: "prompt.txt".to_owned(), bytes: prompt.as_bytes().to_vec() },
             ],
             mounts,
-            doors: crate::port::Doors::NONE,
+            doors: self.blueprint.doors,
             uid: self.services.ports.sandbox.uid_for(self.ledger.execution),
             limits: self.blueprint.limits,
             // A validator may look at standard output: what a model may answer has to fit.

@@ -16,7 +16,7 @@ use super::Stopper;
 use super::driver::{Driver, Halt};
 use super::generation::{Generation, command_environment};
 use crate::dispatch::Down;
-use crate::monitor::{Action, Performed, Settled, Target};
+use crate::monitor::{Action, Performed, Proof, Settled, Target};
 use crate::port::{ToolContext, ToolError};
 use crate::redaction;
 use crate::tools::{self, Home};
@@ -58,7 +58,7 @@ impl Driver {
             }
             Settled::ModelFailed(failure) => Err(model_failed(&failure)),
             Settled::Denied(denial) => Err(Halt::Execution(FailureReason::ModelRefused, denial.to_string())),
-            Settled::Interrupted | Settled::Tool => match self.stopper.pending() {
+            Settled::Interrupted | Settled::Tool { .. } => match self.stopper.pending() {
                 Some(reason) => Err(Halt::Stopped(reason)),
                 // The bootstrap went away: its end says why.
                 None => self.receive(COMMAND_SLACK).await.and(Err(protocol("a message nobody asked for"))),
@@ -82,7 +82,9 @@ impl Driver {
         let home = services.router.find(&call.name);
         let facts = home.as_ref().map(Home::facts);
         let generation = self.ledger.state.generation;
-        let action = Action { target: Target::Tool { turn, index, call: &call, facts }, generation };
+        let (signed, session) = self.sign(&call)?;
+        let proof = Proof::Kernel { envelope: signed.as_ref(), session: &session };
+        let action = Action { target: Target::Tool { turn, index, call: &call, facts, proof }, generation };
         let context = ToolContext {
             execution: self.ledger.execution,
             workspace: Arc::clone(&self.rooms().await?.workspace),

@@ -55,9 +55,9 @@ async fn bury_former_generation(ledger: &mut Ledger, sandbox: &dyn Sandbox) -> R
 }
 
 /// An intent without an outcome is unknown: what is idempotent, and a model call, is asked again; anything else never,
-/// and the model is told. A validator's command only looks, and is run again; its sandbox, found by its label, was
+/// and the model is told. A call from outside is its caller's to repeat. A validator's command only looks, and is run again; its sandbox, found by its label, was
 /// removed before the daemon began to schedule.
-async fn settle_unknown(ledger: &mut Ledger) -> Result<(), RecordError> {
+pub(crate) async fn settle_unknown(ledger: &mut Ledger) -> Result<(), RecordError> {
     if let Some(index) = ledger.state.judging {
         let body = Body::ValidatorUnknown { iteration: ledger.state.iteration, index };
         ledger.fact(body, Vec::new(), Durability::Process).await?;
@@ -66,6 +66,7 @@ async fn settle_unknown(ledger: &mut Ledger) -> Result<(), RecordError> {
         let retry = match open.intent {
             Intent::Model { .. } | Intent::Judge { .. } => true,
             Intent::Tool { idempotent, .. } => idempotent,
+            Intent::External { .. } => false,
         };
         let mut blobs = Vec::new();
         let result = (!retry).then(|| ledger.scribe.blob(INTERRUPTED, &mut blobs));

@@ -83,7 +83,7 @@ impl Driver {
                 rules: self.blueprint.rules.clone(),
                 size_limit: plan.size_limit,
                 uid,
-                mount: true,
+                mount: !self.ledger.state.external,
             };
             self.note_granted(&grant).await?;
             let files = self.services.ports.volume.open(grant).await.map_err(failed)?;

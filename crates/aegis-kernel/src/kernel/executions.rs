@@ -61,6 +61,7 @@ impl Kernel {
             plan: loop_plan(&manifest),
             parent: None,
             depth: 0,
+            external: false,
         };
         let append = Append {
             tenant: caller.tenant.clone(),
@@ -114,6 +115,9 @@ impl Kernel {
             durability: Durability::Power,
         };
         scribe.journal.append(append).await.map_err(unrecorded)?;
+        if let Err(error) = self.services.ports.sessions.end_of(id).await {
+            tracing::warn!(execution = %id, %error, "its sessions end with its door");
+        }
         if !self.scheduler.cancel(id, forced) && !self.scheduler.holds(id) {
             // It is not under way here (its driver gave up): a new driver sees the request and records the end.
             self.schedule(id);
@@ -175,7 +179,7 @@ impl Kernel {
         Ok(())
     }
 
-    fn schedule(&self, id: ExecutionId) {
+    pub(super) fn schedule(&self, id: ExecutionId) {
         let kernel = self.clone();
         self.scheduler.run(id, move |signals| async move {
             kernel.drive_while_possible(id, signals).await;
@@ -222,7 +226,9 @@ impl Kernel {
         match self.prepare(&ledger).await? {
             Ok((blueprint, authority)) => {
                 let services = Arc::clone(&self.services);
-                Driver::new(services, ledger, blueprint, authority, (signals, same_daemon)).run().await
+                let external = ledger.state.external;
+                let driver = Driver::new(services, ledger, blueprint, authority, (signals, same_daemon));
+                if external { driver.keep_door().await } else { driver.run().await }
             }
             Err(problem) => {
                 // What ran under a former daemon is settled first, as if the execution went on.
@@ -268,7 +274,7 @@ impl Kernel {
         Ok(Ok(ancestors))
     }
 
-    fn compile(
+    pub(super) fn compile(
         &self,
         ledger: &Ledger,
         agent: AgentId,
@@ -291,7 +297,7 @@ impl Kernel {
         Ok((blueprint, authority))
     }
 
-    fn refuse_unenforced(&self, manifest: &AgentManifest) -> Result<(), Diagnosis> {
+    pub(super) fn refuse_unenforced(&self, manifest: &AgentManifest) -> Result<(), Diagnosis> {
         let gaps = self.unenforced(manifest);
         if gaps.is_empty() {
             return Ok(());

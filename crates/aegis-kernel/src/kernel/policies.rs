@@ -9,7 +9,7 @@ use aegis_security::policy::Explanation;
 use serde_json::Value;
 
 use super::{AgentSelector, Caller, Kernel, agents, unrecorded};
-use crate::monitor::{Action, Authority, Circumstances, Member, Target};
+use crate::monitor::{Action, Authority, Circumstances, Member, Proof, Target};
 use crate::policy::{NodePolicy, Rules};
 use crate::tools::Home;
 
@@ -88,7 +88,7 @@ impl Kernel {
         let call =
             ToolCall { id: String::new(), name: asked.tool.clone(), arguments: asked.arguments.clone() };
         let facts = home.as_ref().map(Home::facts);
-        let target = Target::Tool { turn: 0, index: 0, call: &call, facts };
+        let target = Target::Tool { turn: 0, index: 0, call: &call, facts, proof: Proof::Nobody };
         let circumstances = Circumstances {
             labels: asked.labels.clone(),
             risk: asked.risk,

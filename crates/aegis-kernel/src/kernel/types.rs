@@ -5,8 +5,9 @@ use std::sync::Arc;
 use aegis_core::{Actor, AgentId, Diagnosis, ExecutionId, Tenant};
 use serde_json::Value;
 
+use crate::door::TokenKeys;
 use crate::policy::NodePolicy;
-use crate::port::{Clock, Ids, Journal, Model, Sandbox, Secrets, ToolHost, Volume};
+use crate::port::{Clock, Ids, Journal, Model, Sandbox, Secrets, Sessions, ToolHost, Volume};
 
 /// The adapters the kernel works with.
 #[derive(Clone)]
@@ -23,6 +24,10 @@ pub struct Ports {
     pub tools: Vec<Arc<dyn ToolHost>>,
     /// Secrets.
     pub secrets: Arc<dyn Secrets>,
+    /// Sessions of SMCP.
+    pub sessions: Arc<dyn Sessions>,
+    /// The keys of its tokens.
+    pub tokens: Arc<TokenKeys>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Ids and randomness.

@@ -1,6 +1,8 @@
 //! What goes into the monitor and what comes out.
 
 use aegis_core::{Denial, ModelAnswer, ModelFailure, ToolCall, ToolResult};
+use aegis_security::smcp::checks::{Admitted, Session};
+use aegis_security::smcp::{Envelope, SmcpError};
 
 use crate::port::{ToolError, ToolFacts};
 
@@ -9,10 +11,22 @@ use crate::port::{ToolError, ToolFacts};
 pub(crate) enum Target<'a> {
     /// A model call of the inner loop.
     Model { alias: &'a str, turn: u32 },
-    /// A tool call of the inner loop; `facts` is `None` for a tool nobody has.
-    Tool { turn: u32, index: u32, call: &'a ToolCall, facts: Option<&'a ToolFacts> },
+    /// A tool call; `facts` is `None` for a tool nobody has. `turn` and `index` are its place in the inner loop, 0 for
+    /// one from outside it.
+    Tool { turn: u32, index: u32, call: &'a ToolCall, facts: Option<&'a ToolFacts>, proof: Proof<'a> },
     /// A judge's model call in validation.
     Judge { alias: &'a str, validator: u32, judge: u32 },
+}
+
+/// Who says that a tool is to be called.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Proof<'a> {
+    /// The daemon: a model called it in the inner loop. The call that cannot be signed cannot be made.
+    Kernel { envelope: Result<&'a Envelope, &'a SmcpError>, session: &'a Session },
+    /// Nobody: it is only asked what policy would say. A pass refuses it.
+    Nobody,
+    /// A program that signed it itself; the envelope passed the door's checks.
+    Client(&'a Admitted),
 }
 
 /// One wish of an agent, or of a validator on its behalf.
@@ -42,8 +56,8 @@ pub(crate) enum Settled {
     Model(ModelAnswer),
     /// A model's failure.
     ModelFailed(ModelFailure),
-    /// What the model is told of its tool call.
-    Tool,
+    /// What its caller is told of a tool call, and the rule, if one withheld the tool's own answer.
+    Tool { result: ToolResult, denied: Option<Denial> },
     /// A refusal; for a tool call the model was told.
     Denied(Denial),
     /// Given up; an unknown outcome is recorded.

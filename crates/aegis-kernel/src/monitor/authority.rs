@@ -120,6 +120,11 @@ impl Authority {
         Ok(Self { chain, links, schemas, epoch, compiled })
     }
 
+    /// The same chain once more, for another who speaks for the execution, under the rules that hold.
+    pub(super) fn again(&self, rules: &Rules, tools: &[Arc<ToolFacts>]) -> Result<Self, String> {
+        Self::compile(self.chain.clone(), rules, tools)
+    }
+
     /// Compiles anew if the rules have changed. What cannot be compiled permits nothing.
     pub(crate) fn refresh(&mut self, rules: &Rules) {
         if self.epoch != rules.epoch() {

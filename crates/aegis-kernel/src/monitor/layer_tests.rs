@@ -8,8 +8,10 @@ use aegis_manifest::{AgentManifest, NodeConfig};
 use aegis_security::policy::Ruling;
 use serde_json::{Value, json};
 
-use super::speed::{read_tool, settings, waiting_ledger};
-use super::{Action, Authority, Circumstances, Limiter, Member, Monitor, Performed, Permit, Settled, Target};
+use super::speed::{Signing, read_tool, settings, waiting_ledger};
+use super::{
+    Action, Authority, Circumstances, Limiter, Member, Monitor, Performed, Permit, Proof, Settled, Target,
+};
 use crate::kernel::KernelSettings;
 use crate::policy::{NodePolicy, Rules};
 use crate::port::ToolFacts;
@@ -69,7 +71,7 @@ fn decide_as(
     (call, facts): (&ToolCall, &ToolFacts),
     circumstances: &Circumstances,
 ) -> Result<Permit, Denial> {
-    let target = Target::Tool { turn: 0, index: 0, call, facts: Some(facts) };
+    let target = Target::Tool { turn: 0, index: 0, call, facts: Some(facts), proof: Proof::Nobody };
     let survey = authority.constraints(&Action { target, generation: 1 })?;
     authority.authorise(survey, circumstances)
 }
@@ -246,7 +248,8 @@ fn an_explanation_is_the_verdict_with_its_reasons() {
     let explain = |path: Value| {
         let call = ToolCall { id: "1".into(), name: "fs.read".into(), arguments: json!({"path": path}) };
         let facts = read_tool();
-        let target = Target::Tool { turn: 0, index: 0, call: &call, facts: Some(&facts) };
+        let target =
+            Target::Tool { turn: 0, index: 0, call: &call, facts: Some(&facts), proof: Proof::Nobody };
         let action = Action { target, generation: 0 };
         authority.explain(&action, &Circumstances::default()).unwrap()
     };
@@ -270,7 +273,9 @@ async fn pass(
 ) -> Settled {
     let mut ledger = waiting_ledger(journal.clone());
     let (call, facts) = (call("/workspace/a"), read_tool());
-    let target = Target::Tool { turn: 0, index, call: &call, facts: Some(&facts) };
+    let (envelope, session) = Signing::new().sign(&ledger, &call);
+    let proof = Proof::Kernel { envelope: envelope.as_ref(), session: &session };
+    let target = Target::Tool { turn: 0, index, call: &call, facts: Some(&facts), proof };
     let perform = |_| async { Performed::Tool(Ok(ToolResult::ok("text"))) };
     monitor.pass(&mut ledger, authority, &Action { target, generation: 1 }, perform).await.unwrap()
 }
@@ -281,7 +286,7 @@ fn narrowed() -> KernelSettings {
 
 fn running() -> (Arc<Rules>, Monitor, Authority, Arc<TestJournal>) {
     let rules = Arc::new(Rules::new(settings(&config(""))));
-    let monitor = Monitor::new(Limiter::default(), rules.clone());
+    let monitor = Monitor::new(Limiter::default(), rules.clone(), Signing::new().tokens);
     let chain = vec![member(Tenant::default_tenant().as_str(), &reader(""), "e")];
     let authority = Authority::compile(chain, &rules, &[Arc::new(read_tool())]).unwrap();
     (rules, monitor, authority, Arc::new(TestJournal::starting_at(5)))
@@ -290,7 +295,7 @@ fn running() -> (Arc<Rules>, Monitor, Authority, Arc<TestJournal>) {
 #[tokio::test]
 async fn a_running_execution_is_judged_by_new_rules_on_its_next_action() {
     let (rules, monitor, mut authority, journal) = running();
-    assert!(matches!(pass(&monitor, &mut authority, 0, &journal).await, Settled::Tool));
+    assert!(matches!(pass(&monitor, &mut authority, 0, &journal).await, Settled::Tool { .. }));
     assert_eq!(rules.replace(settings(&config(""))).await, 1, "the same rules are no new epoch");
     assert_eq!(rules.replace(narrowed()).await, 2);
     let Settled::Denied(denial) = pass(&monitor, &mut authority, 0, &journal).await else { panic!() };
@@ -300,12 +305,12 @@ async fn a_running_execution_is_judged_by_new_rules_on_its_next_action() {
     let there = settings(&config("{name: gone, capabilities: [{tool_pattern: 'fs.*'}]}"));
     rules.replace(there).await;
     let mut other = Authority::compile(chain, &rules, &[Arc::new(read_tool())]).unwrap();
-    assert!(matches!(pass(&monitor, &mut other, 0, &journal).await, Settled::Tool));
+    assert!(matches!(pass(&monitor, &mut other, 0, &journal).await, Settled::Tool { .. }));
     rules.replace(settings(&config(""))).await;
     let Settled::Denied(denial) = pass(&monitor, &mut other, 0, &journal).await else { panic!() };
     assert!(denial.message.contains("no security context `gone`"), "{}", denial.message);
     // And what is permitted again is done again.
-    assert!(matches!(pass(&monitor, &mut authority, 0, &journal).await, Settled::Tool));
+    assert!(matches!(pass(&monitor, &mut authority, 0, &journal).await, Settled::Tool { .. }));
 }
 
 #[tokio::test]
@@ -336,7 +341,7 @@ async fn a_reload_returns_when_no_intent_of_the_former_rules_can_follow() {
     let (rules, monitor, mut authority, journal) = running();
     let recording = rules.hold(1).await.unwrap();
     // The pass comes first: its intent is recorded under the rules it was decided by.
-    assert!(matches!(pass(&monitor, &mut authority, 0, &journal).await, Settled::Tool));
+    assert!(matches!(pass(&monitor, &mut authority, 0, &journal).await, Settled::Tool { .. }));
     let reloading = tokio::spawn({
         let rules = rules.clone();
         async move { rules.replace(narrowed()).await }

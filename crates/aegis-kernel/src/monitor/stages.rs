@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use aegis_core::{
     ActionId, ActionKind, Body, Denial, DenialCode, Durability, Intent, LateDenial, ModelAnswer, Outcome,
-    ToolResult,
+    SignedCall, ToolResult,
 };
 use aegis_security::canonical;
 use aegis_security::redact::Redactor;
 use serde_json::{Value, json};
 
-use super::{Action, Circumstances, Performed, Permit, Settled, Target, bounds};
+use super::{Action, Circumstances, Performed, Permit, Proof, Settled, Target, bounds, envelope};
+use crate::door::TokenKeys;
 use crate::port::ToolError;
 use crate::record::{Ledger, RecordError};
 use crate::redaction;
@@ -20,8 +21,13 @@ const INTERRUPTED: &str =
     "interrupted: it is not known whether this call took effect. Look before you repeat it.";
 
 /// The caller is the execution whose ledger this is: the control socket is the proof. What remains to check is that
-/// it is still allowed to act at all, and that the generation that speaks is the one that lives.
-pub(crate) fn authenticate(ledger: &Ledger, action: &Action<'_>) -> Result<(), Denial> {
+/// it is still allowed to act at all, that the generation that speaks is the one that lives, and, of a tool call, who
+/// signed it.
+pub(crate) fn authenticate(
+    ledger: &Ledger,
+    action: &Action<'_>,
+    tokens: &TokenKeys,
+) -> Result<Option<SignedCall>, Denial> {
     let refuse = |message: &str| {
         Err(Denial {
             code: DenialCode::ExecutionNotActive,
@@ -33,9 +39,14 @@ pub(crate) fn authenticate(ledger: &Ledger, action: &Action<'_>) -> Result<(), D
     if ledger.state.phase.is_final() || ledger.state.cancel.is_some() {
         return refuse("the execution is over or being cancelled");
     }
+    let lives = ledger.state.sandbox.is_some() && ledger.state.generation == action.generation;
+    let outside = ledger.state.external && action.generation == 0;
     match action.target {
-        Target::Judge { .. } => Ok(()),
-        _ if ledger.state.sandbox.is_some() && ledger.state.generation == action.generation => Ok(()),
+        Target::Judge { .. } => Ok(None),
+        Target::Tool { call, proof, .. } if lives || outside => {
+            envelope::check(ledger, action.generation, (call, proof), tokens).map(Some)
+        }
+        Target::Model { .. } if lives => Ok(None),
         _ => refuse("the sandbox generation that asks is not the one that lives"),
     }
 }
@@ -110,9 +121,13 @@ pub(crate) async fn record_denial(
         Target::Judge { alias, validator, judge } => {
             (ActionKind::Judge, alias.to_owned(), validator, judge, Vec::new())
         }
-        Target::Tool { turn, index, call, .. } => {
+        Target::Tool { turn, index, call, proof, .. } => {
+            let kind = match proof {
+                Proof::Kernel { .. } | Proof::Nobody => ActionKind::Tool,
+                Proof::Client(_) => ActionKind::External,
+            };
             let name = ledger.scribe.redaction.redactor().redact(&call.name).into_owned();
-            (ActionKind::Tool, recordable_name(&name), turn, index, recordable(&call.arguments))
+            (kind, recordable_name(&name), turn, index, recordable(&call.arguments))
         }
     };
     let told = bounds::told(&denial);
@@ -152,6 +167,7 @@ pub(crate) async fn record_intent(
     ledger: &mut Ledger,
     action: &Action<'_>,
     permit: &Permit,
+    signed: Option<SignedCall>,
 ) -> Result<ActionId, RecordError> {
     let mut blobs = Vec::new();
     let id = ActionId::from_uuid(ledger.scribe.ids.uuid());
@@ -160,16 +176,17 @@ pub(crate) async fn record_intent(
         Target::Judge { alias, validator, judge } => {
             (Intent::Judge { alias: alias.to_owned(), validator, judge }, Durability::Power)
         }
-        Target::Tool { turn, index, call, facts } => {
+        Target::Tool { turn, index, call, facts, proof } => {
             let arguments = ledger.scribe.blob(recordable(&call.arguments), &mut blobs);
             let idempotent = facts.is_some_and(|facts| facts.idempotent);
-            let intent = Intent::Tool {
-                turn,
-                index,
-                tool: call.name.clone(),
-                arguments,
-                rule: permit.rule.clone(),
-                idempotent,
+            let (tool, rule) = (call.name.clone(), permit.rule.clone());
+            let intent = match (proof, signed) {
+                (Proof::Client(admitted), Some(signed)) => {
+                    let text = admitted.envelope.to_json().to_string();
+                    let envelope = SignedCall { text: Some(ledger.scribe.blob(text, &mut blobs)), ..signed };
+                    Intent::External { tool, arguments, rule, envelope }
+                }
+                (_, envelope) => Intent::Tool { turn, index, tool, arguments, rule, idempotent, envelope },
             };
             // Files of an ephemeral volume and commands in the sandbox are inside the execution: nothing outside
             // it changes, so surviving `kill -9` is enough.
@@ -203,21 +220,20 @@ pub(crate) async fn record_outcome(
         }
         Performed::Tool(result) => {
             let denied = match &result {
-                Err(ToolError::Denied(denial)) => {
-                    Some(LateDenial { code: denial.code, rule: denial.rule.clone() })
-                }
+                Err(ToolError::Denied(denial)) => Some(denial.clone()),
                 _ => None,
             };
+            let late = denied.as_ref();
             let mut result = result.unwrap_or_else(tool_failure);
             bounds::cap(&mut result);
             let outcome = Outcome::Tool {
-                result: scribe.blob(result.content, &mut blobs),
+                result: scribe.blob(result.content.clone(), &mut blobs),
                 is_error: result.is_error,
                 exit_code: result.exit_code,
                 size: result.size,
-                denied,
+                denied: late.map(|denial| LateDenial { code: denial.code, rule: denial.rule.clone() }),
             };
-            (outcome, Settled::Tool)
+            (outcome, Settled::Tool { result, denied })
         }
         Performed::Interrupted => {
             let result = Some(scribe.blob(INTERRUPTED, &mut blobs));

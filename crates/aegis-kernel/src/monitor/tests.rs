@@ -8,8 +8,8 @@ use aegis_core::{Body, Denial, DenialCode, Intent, Outcome, Tenant, ToolCall, To
 use serde_json::{Value, json};
 
 use super::limiter::Limits;
-use super::speed::{authority, read_tool, rules, waiting_ledger};
-use super::{Action, Circumstances, Limiter, Monitor, Performed, Permit, Settled, Target};
+use super::speed::{Signing, authority, read_tool, rules, waiting_ledger};
+use super::{Action, Circumstances, Limiter, Monitor, Performed, Permit, Proof, Settled, Target};
 use crate::port::{Access, Governed, GovernedKind, ToolFacts};
 use crate::test_journal::TestJournal;
 use crate::tools::command_run_facts;
@@ -74,7 +74,8 @@ fn decide(context: &str, filesystem: &str, tool: &str, arguments: Value) -> Resu
     let authority = authority(&manifest, &config, &tools());
     let call = ToolCall { id: "1".into(), name: tool.into(), arguments };
     let facts = tools().into_iter().find(|facts| facts.schema.name == tool);
-    let target = Target::Tool { turn: 0, index: 0, call: &call, facts: facts.as_deref() };
+    let target =
+        Target::Tool { turn: 0, index: 0, call: &call, facts: facts.as_deref(), proof: Proof::Nobody };
     let action = Action { target, generation: 1 };
     authority.constraints(&action).and_then(|survey| authority.authorise(survey, &Circumstances::default()))
 }
@@ -224,8 +225,11 @@ async fn pass(arguments: Value, content: String) -> (Settled, Arc<TestJournal>) 
     let tools = std::slice::from_ref(&facts);
     let mut authority = authority(&manifest, &config, tools);
     let call = ToolCall { id: "1".into(), name: "fs.read".into(), arguments };
-    let target = Target::Tool { turn: 0, index: 0, call: &call, facts: Some(&facts) };
-    let monitor = Monitor::new(Limiter::default(), rules(&config));
+    let signing = Signing::new();
+    let (envelope, session) = signing.sign(&ledger, &call);
+    let proof = Proof::Kernel { envelope: envelope.as_ref(), session: &session };
+    let target = Target::Tool { turn: 0, index: 0, call: &call, facts: Some(&facts), proof };
+    let monitor = Monitor::new(Limiter::default(), rules(&config), Arc::clone(&signing.tokens));
     let perform = |_| async { Performed::Tool(Ok(ToolResult::ok(content))) };
     let action = Action { target, generation: 1 };
     (monitor.pass(&mut ledger, &mut authority, &action, perform).await.unwrap(), journal)

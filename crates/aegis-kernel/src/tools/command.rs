@@ -13,11 +13,14 @@ const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 /// Most time a command may ask for.
 const TIMEOUT_MAX: Duration = Duration::from_secs(600);
 
+/// Its name.
+pub(crate) const COMMAND_RUN: &str = "cmd.run";
+
 /// What `cmd.run` is.
 pub(crate) fn command_run_facts() -> ToolFacts {
     ToolFacts {
         schema: ToolSchema {
-            name: "cmd.run".to_owned(),
+            name: COMMAND_RUN.to_owned(),
             description:
                 "Runs a program inside the sandbox and gives its exit code and output. There is no shell: \
                           pass the program and each argument separately."

@@ -110,7 +110,6 @@ fn what_a_node_cannot_enforce_is_named_with_a_remedy() {
         [
             "spec.runtime.isolation",
             "spec.runtime.version",
-            "spec.runtime.inner_api",
             "spec.task.input_data",
             "spec.task.agentskills",
             "spec.context[1]",

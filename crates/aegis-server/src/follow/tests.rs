@@ -75,6 +75,7 @@ fn created() -> Body {
         },
         parent: None,
         depth: 0,
+        external: false,
     }
 }
 
@@ -90,6 +91,7 @@ fn intended(tool: &str) -> Body {
             arguments: blob(1),
             rule: "manifest:tools".to_owned(),
             idempotent: true,
+            envelope: None,
         },
     }
 }

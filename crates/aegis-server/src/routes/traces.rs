@@ -128,7 +128,7 @@ fn name(first: &Body) -> String {
         Body::GenerationStarted { generation, .. } => format!("sandbox generation {generation}"),
         Body::ActionIntended { intent, .. } => match intent {
             Intent::Model { alias, .. } => format!("model {alias}"),
-            Intent::Tool { tool, .. } => format!("tool {tool}"),
+            Intent::Tool { tool, .. } | Intent::External { tool, .. } => format!("tool {tool}"),
             Intent::Judge { alias, .. } => format!("judge {alias}"),
         },
         Body::ActionDenied { name, .. } => format!("denied {name}"),

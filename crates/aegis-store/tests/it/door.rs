@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aegis_core::{ApiKeyId, Body, ExecutionId, KeyRole, Sha256, Tenant, Timestamp};
-use aegis_store::{Door, DoorError, NONCE_WINDOW, Observed, SmcpSession};
+use aegis_kernel::port::{Claimed, SmcpSession};
+use aegis_store::{Door, DoorError, NONCE_WINDOW, Observed};
 use aegis_testkit::{SeededIds, TestClock};
 use secrecy::ExposeSecret;
 use uuid::Uuid;
@@ -238,4 +239,22 @@ async fn nonces_and_keys_are_fast() {
     let keys = begun.elapsed() / u32::try_from(COUNT).unwrap();
     eprintln!("a nonce takes {nonces:?}, a key {keys:?}");
     assert!(nonces < Duration::from_millis(20) && keys < Duration::from_millis(5), "{nonces:?} {keys:?}");
+}
+
+#[tokio::test]
+async fn a_call_is_taken_once_by_nonce_and_by_request_and_after_a_refusal_nothing_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let session = Uuid::from_u128(1);
+    {
+        let door = open(folder.path()).await;
+        assert_eq!(door.claim_call(session, &nonce(1), "1").await.unwrap(), Claimed::New);
+        assert_eq!(door.claim_call(session, &nonce(1), "2").await.unwrap(), Claimed::NonceSeen);
+        assert_eq!(door.claim_call(session, &nonce(2), "1").await.unwrap(), Claimed::RequestSeen);
+        assert_eq!(door.claim_call(session, &nonce(2), "2").await.unwrap(), Claimed::New, "it was not taken");
+        door.close().await;
+    }
+    let door = open(folder.path()).await;
+    assert_eq!(door.claim_call(session, &nonce(1), "9").await.unwrap(), Claimed::NonceSeen);
+    assert_eq!(door.claim_call(session, &nonce(9), "2").await.unwrap(), Claimed::RequestSeen);
+    assert_eq!(door.claim_call(Uuid::from_u128(2), &nonce(9), "2").await.unwrap(), Claimed::New);
 }

@@ -11,6 +11,7 @@ mod command_line;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod door;
 mod endings;
 #[cfg(test)]
 mod evidence;

@@ -111,6 +111,7 @@ impl Fixture {
             },
             parent: None,
             depth: 0,
+            external: false,
         }
     }
     /// The body that deploys a version.
@@ -137,6 +138,7 @@ impl Fixture {
                 arguments: self.unstored(),
                 rule: "capability `fs.read`".to_owned(),
                 idempotent: true,
+                envelope: None,
             },
         }
     }

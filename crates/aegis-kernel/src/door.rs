@@ -1,0 +1,243 @@
+//! The door for programs that sign their calls (SMCP): which executions can be spoken for now, by whom, and how far a
+//! call that passed the protocol's checks goes.
+//!
+//! What is asked for goes through the same monitor as the inner loop's, with the execution's authority, and onto its
+//! stream, by a ledger of its own.
+
+pub(crate) mod calls;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
+
+use aegis_core::{ApiKeyId, Diagnosis, ExecutionId, Name, Tenant, Timestamp};
+use aegis_security::signature::SigningKey;
+use aegis_security::smcp::{KeyRing, SmcpError, TokenError, VerifyingKey};
+use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::monitor::Authority;
+use crate::port::{DoorConnection, ToolFacts, Workspace};
+use crate::record::{Ledger, Scribe};
+
+/// Calls of one execution that are performed at the same time; further ones wait.
+pub(crate) const CALLS_MAX: usize = 8;
+/// How long calls under way are waited for when their door closes.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(8);
+
+/// Who speaks, as the connection or the credential says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Speaker {
+    /// A program in a sandbox: its socket is the proof.
+    Sandbox {
+        /// The execution.
+        execution: ExecutionId,
+        /// Its generation.
+        generation: u32,
+    },
+    /// A program outside, with an API key that may act as an agent.
+    Key {
+        /// The key's tenant.
+        tenant: Tenant,
+        /// The key.
+        key: ApiKeyId,
+        /// The agent it may act as.
+        agent: Name,
+    },
+}
+
+/// Serves connections that come through the doors of sandboxes.
+pub trait Admits: Send + Sync {
+    /// Takes the connection and returns at once; who speaks on it is what it says.
+    fn admit(&self, connection: DoorConnection);
+}
+
+/// A refusal at the door.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DoorRefusal {
+    /// As the protocol has it.
+    #[error(transparent)]
+    Smcp(#[from] SmcpError),
+    /// The node cannot, whoever asks.
+    #[error("{}", .0.message)]
+    Node(Diagnosis),
+}
+
+impl From<Diagnosis> for DoorRefusal {
+    fn from(diagnosis: Diagnosis) -> Self {
+        Self::Node(diagnosis)
+    }
+}
+
+/// The workload that tokens name.
+pub(crate) fn workload(execution: ExecutionId, generation: u32) -> String {
+    format!("{execution}/{generation}")
+}
+
+/// The keys of security tokens, which may be exchanged while the node runs.
+#[derive(Debug)]
+pub struct TokenKeys(RwLock<KeyRing>);
+
+impl TokenKeys {
+    /// Over a ring.
+    pub fn new(ring: KeyRing) -> Self {
+        Self(RwLock::new(ring))
+    }
+    /// Looks at the ring.
+    pub fn with<T>(&self, look: impl FnOnce(&KeyRing) -> T) -> T {
+        look(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+    /// Signs with `next` from now on; `keep` stores it, and what it is told of the former key, before.
+    ///
+    /// # Errors
+    /// If the ring does not take the key or `keep` fails; then nothing changed.
+    pub fn rotate<E: From<TokenError>>(
+        &self,
+        (next, seed): (SigningKey, &[u8; 32]),
+        now: Timestamp,
+        keep: impl FnOnce(&[u8; 32], &VerifyingKey) -> Result<(), E>,
+    ) -> Result<String, E> {
+        let mut ring = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let former = ring.rotate(next, now)?;
+        keep(seed, &former)?;
+        Ok(ring.key_id().to_owned())
+    }
+}
+
+/// An execution that programs may speak for now.
+pub(crate) struct Live {
+    pub(crate) execution: ExecutionId,
+    /// The sandbox generation; 0 outside one.
+    pub(crate) generation: u32,
+    pub(crate) agent: Name,
+    pub(crate) scope: String,
+    /// When the execution's time is over.
+    pub(crate) until: Timestamp,
+    pub(crate) key: Option<ApiKeyId>,
+    pub(crate) authority: Authority,
+    pub(crate) tools: Vec<Arc<ToolFacts>>,
+    pub(crate) workspace: Arc<Workspace>,
+    pub(crate) scribe: Scribe,
+    /// Ledgers and authorities that no call uses now.
+    idle: Mutex<Vec<(Ledger, Authority)>>,
+    places: Semaphore,
+    closed: CancellationToken,
+    calls: TaskTracker,
+}
+
+/// What an execution's driver says when it opens its door.
+pub(crate) struct Opening {
+    pub(crate) execution: ExecutionId,
+    pub(crate) generation: u32,
+    pub(crate) agent: Name,
+    pub(crate) scope: String,
+    pub(crate) until: Timestamp,
+    pub(crate) key: Option<ApiKeyId>,
+    pub(crate) authority: Authority,
+    pub(crate) tools: Vec<Arc<ToolFacts>>,
+    pub(crate) workspace: Arc<Workspace>,
+    pub(crate) scribe: Scribe,
+}
+
+type Known = Arc<Mutex<HashMap<ExecutionId, Arc<Live>>>>;
+
+/// The open doors of the node.
+#[derive(Default)]
+pub(crate) struct Doors {
+    known: Known,
+    admits: OnceLock<Arc<dyn Admits>>,
+}
+
+impl Doors {
+    pub(crate) fn attend(&self, admits: Arc<dyn Admits>) {
+        let _ = self.admits.set(admits);
+    }
+
+    pub(crate) fn admits(&self) -> Option<Arc<dyn Admits>> {
+        self.admits.get().map(Arc::clone)
+    }
+
+    /// Lets programs speak for an execution until the answer is closed or dropped.
+    pub(crate) fn open(&self, opening: Opening) -> OpenDoor {
+        let Opening { execution, generation, agent, scope, until, key, authority, tools, workspace, scribe } =
+            opening;
+        let live = Arc::new(Live {
+            execution,
+            generation,
+            agent,
+            scope,
+            until,
+            key,
+            authority,
+            tools,
+            workspace,
+            scribe,
+            idle: Mutex::default(),
+            places: Semaphore::new(CALLS_MAX),
+            closed: CancellationToken::new(),
+            calls: TaskTracker::new(),
+        });
+        lock(&self.known).insert(execution, Arc::clone(&live));
+        OpenDoor { known: Arc::clone(&self.known), live, accepting: None }
+    }
+
+    /// The execution, if this generation of it may speak now.
+    pub(crate) fn live(&self, execution: ExecutionId, generation: u32) -> Option<Arc<Live>> {
+        let known = lock(&self.known);
+        known.get(&execution).filter(|live| live.generation == generation).map(Arc::clone)
+    }
+
+    /// Executions that an API key speaks for.
+    pub(crate) fn of_key(&self, key: ApiKeyId) -> Vec<ExecutionId> {
+        let known = lock(&self.known);
+        known.values().filter(|live| live.key == Some(key)).map(|live| live.execution).collect()
+    }
+
+    /// How many executions are spoken for from outside.
+    pub(crate) fn outside(&self) -> usize {
+        lock(&self.known).values().filter(|live| live.key.is_some()).count()
+    }
+}
+
+/// A door that is open; dropped, it is shut.
+pub(crate) struct OpenDoor {
+    known: Known,
+    live: Arc<Live>,
+    accepting: Option<AbortHandle>,
+}
+
+impl OpenDoor {
+    /// The task that takes connections; it ends with the door.
+    pub(crate) fn accepts(&mut self, task: AbortHandle) {
+        self.accepting = Some(task);
+    }
+
+    /// Takes no more calls and waits for those under way.
+    pub(crate) async fn close(self) {
+        let live = Arc::clone(&self.live);
+        drop(self);
+        live.calls.close();
+        if tokio::time::timeout(CLOSE_PATIENCE, live.calls.wait()).await.is_err() {
+            tracing::warn!(execution = %live.execution, "a signed call is still under way; its outcome stays unknown");
+        }
+    }
+}
+
+impl Drop for OpenDoor {
+    fn drop(&mut self) {
+        if let Some(task) = &self.accepting {
+            task.abort();
+        }
+        self.live.closed.cancel();
+        let mut known = lock(&self.known);
+        if known.get(&self.live.execution).is_some_and(|live| Arc::ptr_eq(live, &self.live)) {
+            known.remove(&self.live.execution);
+        }
+    }
+}
+
+fn lock(known: &Known) -> std::sync::MutexGuard<'_, HashMap<ExecutionId, Arc<Live>>> {
+    known.lock().unwrap_or_else(PoisonError::into_inner)
+}

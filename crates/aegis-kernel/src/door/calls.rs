@@ -1,0 +1,165 @@
+//! One call through an open door: a ledger for it, the monitor, the tool, the answer.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use aegis_core::{ActionId, Denial, DenialCode, Durability, ToolCall, ToolResult};
+use aegis_security::smcp::checks::Admitted;
+use aegis_security::smcp::{RequestId, SmcpCode, SmcpError};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::Live;
+use crate::execution::Services;
+use crate::monitor::{Action, Authority, Monitor, Performed, Proof, Settled, Target};
+use crate::port::{ToolContext, ToolError};
+use crate::record::{Ledger, RecordError};
+use crate::tools::{COMMAND_RUN, Home};
+
+/// Longest time for one call.
+const CALL_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long a tool that was told to stop may take to do so.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What came of a call that passed the protocol.
+pub(crate) enum Called {
+    /// The tool answered.
+    Answered(ToolResult),
+    /// It was refused.
+    Denied(Denial),
+    /// It was given up; nobody knows whether it took effect.
+    Interrupted,
+}
+
+impl Live {
+    /// The tools that may be named, as MCP describes them.
+    pub(crate) fn tools_json(&self) -> Value {
+        tools_json(self.tools.iter().map(AsRef::as_ref))
+    }
+
+    /// Performs, or refuses, the call of an admitted envelope. It goes on when its caller goes away.
+    pub(crate) async fn call(
+        self: &Arc<Self>,
+        services: &Arc<Services>,
+        admitted: Admitted,
+        wanted: ToolCall,
+    ) -> Result<Called, RecordError> {
+        let (live, services) = (Arc::clone(self), Arc::clone(services));
+        let work = async move {
+            let permit = live.places.acquire().await;
+            let called = match (&permit, live.closed.is_cancelled()) {
+                (Ok(_), false) => live.pass(&services, &admitted, &wanted).await,
+                _ => Ok(Called::Denied(over())),
+            };
+            drop(permit);
+            called
+        };
+        let task = self.calls.spawn(work);
+        task.await.unwrap_or(Ok(Called::Interrupted))
+    }
+
+    async fn pass(
+        &self,
+        services: &Services,
+        admitted: &Admitted,
+        wanted: &ToolCall,
+    ) -> Result<Called, RecordError> {
+        let home = services.router.find(&wanted.name);
+        let facts = home.as_ref().map(Home::facts);
+        let target = Target::Tool { turn: 0, index: 0, call: wanted, facts, proof: Proof::Client(admitted) };
+        let action = Action { target, generation: self.generation };
+        let context = ToolContext { execution: self.execution, workspace: Arc::clone(&self.workspace) };
+        let (home, context) = (&home, &context);
+        let perform = move |_: ActionId| async move {
+            let Some(Home::Host(host, _)) = home else {
+                return Performed::Tool(Err(ToolError::Internal(format!("no tool `{}`", wanted.name))));
+            };
+            let cancel = CancellationToken::new();
+            let mut call = host.call(context, wanted, &cancel);
+            tokio::select! {
+                result = &mut call => return Performed::Tool(result),
+                () = self.closed.cancelled() => cancel.cancel(),
+                () = tokio::time::sleep(CALL_TIMEOUT) => cancel.cancel(),
+            }
+            match tokio::time::timeout(CANCEL_PATIENCE, call).await {
+                Ok(Ok(result)) => Performed::Tool(Ok(result)),
+                _ => Performed::Interrupted,
+            }
+        };
+        let Some((mut ledger, mut authority)) = self.worker(&services.monitor).await? else {
+            return Ok(Called::Denied(over()));
+        };
+        let settled = services.monitor.pass(&mut ledger, &mut authority, &action, perform).await;
+        let settled = match settled {
+            // What ended the execution, or asked for its end, came in between.
+            Err(RecordError::Refused(_)) => return Ok(Called::Denied(over())),
+            settled => settled?,
+        };
+        self.give_back((ledger, authority));
+        Ok(match settled {
+            Settled::Tool { denied: Some(denial), .. } | Settled::Denied(denial) => Called::Denied(denial),
+            Settled::Tool { result, .. } => Called::Answered(result),
+            Settled::Interrupted | Settled::Model(_) | Settled::ModelFailed(_) => Called::Interrupted,
+        })
+    }
+
+    /// Records a fact of the door's.
+    pub(crate) async fn note(&self, body: aegis_core::Body) -> Result<(), RecordError> {
+        let mut ledger = Ledger::open(self.scribe.clone(), self.execution).await?;
+        ledger.fact(body, Vec::new(), Durability::Process).await
+    }
+
+    /// A ledger that knows what is recorded now, and an authority to judge by; `None` if the rules that hold have
+    /// no place for the execution.
+    async fn worker(&self, monitor: &Monitor) -> Result<Option<(Ledger, Authority)>, RecordError> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        if let Some((mut ledger, authority)) = idle {
+            ledger.catch_up().await?;
+            return Ok(Some((ledger, authority)));
+        }
+        let Ok(authority) = monitor.another(&self.authority, &self.tools) else { return Ok(None) };
+        Ok(Some((Ledger::open(self.scribe.clone(), self.execution).await?, authority)))
+    }
+
+    fn give_back(&self, worker: (Ledger, Authority)) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
+    }
+}
+
+/// Tools as MCP describes them; what only the model's own turn can run is left out.
+pub(crate) fn tools_json<'a>(tools: impl Iterator<Item = &'a crate::port::ToolFacts>) -> Value {
+    let tools: Vec<Value> = tools
+        .filter(|facts| facts.schema.name != COMMAND_RUN)
+        .map(|facts| {
+            let schema = &facts.schema;
+            json!({"name": schema.name, "description": schema.description, "inputSchema": schema.parameters})
+        })
+        .collect();
+    json!({ "tools": tools })
+}
+
+/// A call's result as MCP gives it.
+pub(crate) fn result_json(result: &ToolResult) -> Value {
+    json!({"content": [{"type": "text", "text": result.content}], "isError": result.is_error})
+}
+
+/// The call that an admitted request asks for.
+pub(crate) fn wanted(admitted: &Admitted) -> Result<ToolCall, SmcpError> {
+    let (name, arguments) = admitted.tool_call().ok_or_else(|| {
+        SmcpError::new(SmcpCode::InvalidEnvelope, "`params` of tools/call are not {name, arguments}")
+    })?;
+    let id = match admitted.envelope.request_id() {
+        RequestId::Text(text) => text.clone(),
+        other => other.key(),
+    };
+    Ok(ToolCall { id, name: name.to_owned(), arguments })
+}
+
+fn over() -> Denial {
+    Denial {
+        code: DenialCode::ExecutionNotActive,
+        rule: "node:execution".to_owned(),
+        message: "the execution is over or being cancelled".to_owned(),
+        remedy: "start a new execution".to_owned(),
+    }
+}

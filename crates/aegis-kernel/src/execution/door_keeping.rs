@@ -1,0 +1,202 @@
+//! The driver's part in the door: opened with a generation, closed before its end is recorded; and the whole of a run
+//! that a program outside speaks for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aegis_core::execution::{FailureReason, Input};
+use aegis_core::{ApiKeyId, Body, Durability, Name, Timestamp, ToolCall};
+use aegis_security::smcp::checks::Session;
+use aegis_security::smcp::{Envelope, Grant, KernelCall, KernelSigner, SmcpError, TOKEN_SECONDS_DEFAULT};
+use zeroize::Zeroizing;
+
+use super::driver::{Driver, Halt};
+use super::{StopReason, settle_unknown};
+use crate::door::{Opening, workload};
+use crate::port::{Sandboxed, SessionError};
+use crate::record::RecordError;
+
+impl Driver {
+    /// Lets programs inside the generation speak, if the manifest grants it.
+    pub(super) async fn open_door(
+        &mut self,
+        generation: u32,
+        sandboxed: &Arc<dyn Sandboxed>,
+    ) -> Result<(), Halt> {
+        let Some(admits) = self.services.doors.admits().filter(|_| self.blueprint.doors.api) else {
+            return Ok(());
+        };
+        let opening = self.opening(generation, None).await?;
+        let mut door = self.services.doors.open(opening);
+        let sandboxed = Arc::clone(sandboxed);
+        let accepting = tokio::spawn(async move {
+            while let Ok(connection) = sandboxed.door().await {
+                admits.admit(connection);
+            }
+        });
+        door.accepts(accepting.abort_handle());
+        self.door = Some(door);
+        Ok(())
+    }
+
+    /// Takes no more calls, waits for those under way, and ends the sessions.
+    pub(super) async fn close_door(&mut self) {
+        let Some(door) = self.door.take() else { return };
+        door.close().await;
+        if let Err(error) = self.services.ports.sessions.end_of(self.ledger.execution).await {
+            tracing::warn!(execution = %self.ledger.execution, %error, "sessions are not marked as ended; none of them can speak");
+        }
+    }
+
+    async fn opening(&mut self, generation: u32, key: Option<ApiKeyId>) -> Result<Opening, Halt> {
+        let workspace = Arc::clone(&self.rooms().await?.workspace);
+        let another = self.services.monitor.another(&self.authority, &self.blueprint.tools);
+        let authority = another.map_err(|why| Halt::Execution(FailureReason::CapabilityMissing, why))?;
+        let total = self.ledger.state.plan.total_timeout_ms;
+        let since = self.ledger.state.started_at.unwrap_or_else(|| self.ledger.scribe.clock.now());
+        Ok(Opening {
+            execution: self.ledger.execution,
+            generation,
+            agent: self.agent_name()?,
+            scope: self.blueprint.scope.clone(),
+            until: since.plus_millis(total),
+            key,
+            authority,
+            tools: self.blueprint.tools.clone(),
+            workspace,
+            scribe: self.ledger.scribe.clone(),
+        })
+    }
+
+    fn agent_name(&self) -> Result<Name, Halt> {
+        match &self.ledger.created.body {
+            Body::ExecutionCreated { name, .. } => Ok(name.clone()),
+            _ => Err(internal("the record does not begin with an execution")),
+        }
+    }
+
+    /// A key of this generation's own, in memory alone, to sign what the model calls in it.
+    pub(super) fn kernel_signer(&self, generation: u32) -> Result<KernelSigner, Halt> {
+        let ids = &self.ledger.scribe.ids;
+        let mut seed = Zeroizing::new([0u8; 32]);
+        ids.fill(seed.as_mut());
+        let grant = Grant {
+            subject: self.agent_name()?.to_string(),
+            scope: self.blueprint.scope.clone(),
+            workload: workload(self.ledger.execution, generation),
+            session: ids.uuid().to_string(),
+            seconds: TOKEN_SECONDS_DEFAULT,
+        };
+        let now = self.ledger.scribe.clock.now();
+        let tokens = &self.services.ports.tokens;
+        tokens.with(|keys| KernelSigner::new(seed, keys, &grant, now)).map_err(|e| internal(&e.to_string()))
+    }
+
+    /// The daemon's own envelope of a model's call, and the session to check it against.
+    pub(super) fn sign(&mut self, call: &ToolCall) -> Result<(Result<Envelope, SmcpError>, Session), Halt> {
+        let scribe = &self.ledger.scribe;
+        let now = scribe.clock.now();
+        let request_id = scribe.ids.uuid().to_string();
+        let Some(generation) = &mut self.generation else { return Err(internal("no sandbox runs")) };
+        let signer = &mut generation.signer;
+        let renewed = self.services.ports.tokens.with(|keys| signer.renew(keys, now));
+        renewed.map_err(|error| internal(&error.to_string()))?;
+        let call = KernelCall {
+            request_id: &request_id,
+            model_call: &call.id,
+            tool: &call.name,
+            arguments: &call.arguments,
+        };
+        Ok((signer.sign(&call, now), signer.session()))
+    }
+
+    /// Keeps the door of a run that a program outside speaks for, until its session is over.
+    ///
+    /// # Errors
+    /// If the record cannot be written.
+    pub(crate) async fn keep_door(mut self) -> Result<(), RecordError> {
+        let kept = self.keep_outside().await;
+        self.close_door().await;
+        let closed = match self.rooms.take() {
+            Some(rooms) => rooms.close().await,
+            None => Ok(()),
+        };
+        let ended = match kept {
+            Ok(Kept::Parked) => Ok(()),
+            Ok(Kept::Over) => self.complete_outside().await,
+            Ok(Kept::Cancelled) => self.cancel_outside().await,
+            Err(Halt::Record(error)) => Err(error),
+            Err(Halt::Stopped(StopReason::Park)) => Ok(()),
+            Err(Halt::Stopped(_)) => self.cancel_outside().await,
+            Err(Halt::Iteration(reason, detail) | Halt::Execution(reason, detail)) => {
+                self.fail_outside(reason, detail).await
+            }
+        };
+        ended.and(closed)
+    }
+
+    async fn keep_outside(&mut self) -> Result<Kept, Halt> {
+        if self.ledger.state.phase.is_final() {
+            return Ok(Kept::Parked);
+        }
+        settle_unknown(&mut self.ledger).await?;
+        if self.ledger.state.cancel.is_some() {
+            return Ok(Kept::Cancelled);
+        }
+        let id = self.ledger.execution.uuid();
+        let found = self.services.ports.sessions.find(id).await;
+        let session = found.map_err(|error: SessionError| internal(&error.to_string()))?;
+        // Never opened: the daemon ended in between.
+        let Some(session) = session else { return Ok(Kept::Over) };
+        let left = remaining(self.ledger.scribe.clock.now(), session.expires_at);
+        if session.ended_at.is_some() || left.is_zero() {
+            return Ok(Kept::Over);
+        }
+        let opening = self.opening(0, session.api_key).await?;
+        self.door = Some(self.services.doors.open(opening));
+        self.stopper.set_total_deadline(tokio::time::Instant::now() + left);
+        Ok(match self.stopper.interrupted().await {
+            StopReason::Park => Kept::Parked,
+            StopReason::Cancel => Kept::Cancelled,
+            StopReason::IterationTimeout | StopReason::ExecutionTimeout => Kept::Over,
+        })
+    }
+
+    async fn complete_outside(&mut self) -> Result<(), RecordError> {
+        self.ledger.catch_up().await?;
+        let mut blobs = Vec::new();
+        let answer = self.ledger.scribe.blob(String::new(), &mut blobs);
+        let body = Body::ExecutionCompleted { answer, total_iterations: 0 };
+        self.ledger.fact(body, blobs, Durability::Power).await
+    }
+
+    async fn cancel_outside(&mut self) -> Result<(), RecordError> {
+        self.ledger.catch_up().await?;
+        self.ledger.record(Input::Cancelled, Vec::new(), Durability::Power).await
+    }
+
+    async fn fail_outside(&mut self, reason: FailureReason, detail: String) -> Result<(), RecordError> {
+        self.ledger.catch_up().await?;
+        let mut blobs = Vec::new();
+        let detail = self.ledger.scribe.blob(detail, &mut blobs);
+        self.ledger.record(Input::Fail { reason, detail }, blobs, Durability::Power).await
+    }
+}
+
+/// Why a door from outside is not kept open any more.
+enum Kept {
+    /// Its session ended or expired.
+    Over,
+    /// Somebody asked for it.
+    Cancelled,
+    /// The daemon stops, or nothing was left to keep.
+    Parked,
+}
+
+fn remaining(now: Timestamp, until: Timestamp) -> Duration {
+    Duration::from_millis(until.millis_since(now))
+}
+
+fn internal(why: &str) -> Halt {
+    Halt::Execution(FailureReason::Internal, why.to_owned())
+}
