@@ -1,5 +1,7 @@
 //! SMCP from outside: API keys, sessions, and what an attacker tries with them.
 
+mod inside;
+
 use std::io::{Read as _, Write as _};
 use std::time::{Duration, SystemTime};
 
