@@ -106,6 +106,93 @@ fn outside(name: &str) -> String {
     worker(name, "  security_context: outside\n").replace("fs.multi_edit, ", "")
 }
 
+fn read() -> Value {
+    json!({"path": "/workspace/a"})
+}
+
+fn expect(what: &str, answer: (u16, Value), expected: (u16, u64, &str)) {
+    let (status, code, name) = refusal(&answer);
+    assert_eq!((status, code, name.as_str()), expected, "{what}: {}", answer.1);
+}
+
+/// Envelopes that were said before, at another time, or are not by who they say.
+fn replays_and_forgeries(node: &Node, peer: &Peer, other: &Peer) {
+    // Said before, in whole or by its id.
+    let sealed = peer.seal(3, "fs.read", read(), now());
+    assert_eq!(peer.send(node, &sealed).0, 200);
+    expect("replayed", peer.send(node, &sealed), (401, 1004, "REPLAY_DETECTED"));
+    expect("id again", peer.call(node, 3, "fs.list", json!({})), (401, 1004, "REPLAY_DETECTED"));
+    // Another time than it was signed for, and another time than now.
+    let mut moved = peer.seal(4, "fs.read", read(), now());
+    moved["timestamp"] = json!(now().plus_millis(9_000).seconds());
+    expect("re-timed", peer.send(node, &moved), (401, 1001, "INVALID_SIGNATURE"));
+    let old = Timestamp::from_micros(now().micros() - 40_000_000);
+    expect("old", peer.send(node, &peer.seal(5, "fs.read", read(), old)), (401, 1004, "REPLAY_DETECTED"));
+    let ahead = now().plus_millis(40_000);
+    expect("ahead", peer.send(node, &peer.seal(6, "fs.read", read(), ahead)), (401, 1004, "REPLAY_DETECTED"));
+    // Another's token, key or credential.
+    let mut tampered = peer.seal(7, "fs.read", read(), now());
+    tampered["payload"]["params"]["arguments"]["path"] = json!("/workspace/b");
+    expect("tampered", peer.send(node, &tampered), (401, 1001, "INVALID_SIGNATURE"));
+    let stolen = Peer {
+        api_key: peer.api_key.clone(),
+        token: other.token.clone(),
+        key: SigningKey::from_seed(&[1; 32]),
+        session: String::new(),
+    };
+    expect("foreign token", stolen.call(node, 8, "fs.read", read()), (401, 1003, "INVALID_TOKEN"));
+    let keyless = Peer {
+        api_key: other.api_key.clone(),
+        token: other.token.clone(),
+        key: SigningKey::from_seed(&[9; 32]),
+        session: String::new(),
+    };
+    expect("token without key", keyless.call(node, 8, "fs.read", read()), (401, 1001, "INVALID_SIGNATURE"));
+    let forged = Peer {
+        api_key: peer.api_key.clone(),
+        token: format!("{}A", peer.token),
+        key: SigningKey::from_seed(&[1; 32]),
+        session: String::new(),
+    };
+    expect("forged token", forged.call(node, 9, "fs.read", read()), (401, 1003, "INVALID_TOKEN"));
+    expect("no envelope", peer.send(node, &json!({"protocol": "smcp/v1"})), (400, 1000, "INVALID_ENVELOPE"));
+    // As the daemon's own.
+    let payload = json!({"jsonrpc": "2.0", "id": 10, "method": "tools/call", "params": {"name": "fs.read",
+        "arguments": read(), "_meta": {"aegis/signer": "kernel", "aegis/model_call": "x"}}});
+    let as_kernel = Envelope::sign(Protocol::Smcp, &peer.token, payload, now(), &peer.key).unwrap().to_json();
+    expect("as the kernel", peer.send(node, &as_kernel), (401, 1001, "INVALID_SIGNATURE"));
+}
+
+fn rules(node: &Node, peer: &Peer) {
+    expect("not listed", peer.call(node, 11, "fs.multi_edit", json!({})), (403, 2000, "TOOL_NOT_ALLOWED"));
+    let delete = json!({"path": "/workspace/a"});
+    expect("denied", peer.call(node, 12, "fs.delete", delete), (403, 2001, "TOOL_EXPLICITLY_DENIED"));
+    let passwd = json!({"path": "/etc/passwd"});
+    expect("path", peer.call(node, 13, "fs.read", passwd), (403, 2002, "PATH_NOT_ALLOWED"));
+    let command = peer.call(node, 14, "cmd.run", json!({"command": "id"}));
+    assert_eq!(command.1["error"]["reason"], "CAPABILITY_MISSING", "{}", command.1);
+    expect("cmd.run", command, (403, 2000, "TOOL_NOT_ALLOWED"));
+    for id in [15, 16] {
+        assert_eq!(peer.call(node, id, "fs.list", json!({})).0, 200);
+    }
+    expect("rate", peer.call(node, 17, "fs.list", json!({})), (429, 2005, "RATE_LIMIT_EXCEEDED"));
+    let long = json!({"path": "/workspace/long", "content": "x".repeat(4096)});
+    assert_eq!(peer.call(node, 18, "fs.write", long).0, 200);
+    let long = json!({"path": "/workspace/long"});
+    expect("size", peer.call(node, 19, "fs.read", long), (403, 2006, "OUTPUT_SIZE_EXCEEDED"));
+}
+
+fn shapes(node: &Node, key: &str) {
+    // The body that is too large, and the method that is none.
+    let huge = vec![b'x'; 5 << 20];
+    let (status, _) = send(node, ("POST", "/v1/smcp/invoke"), key, &huge);
+    assert!(status == 413 || status == 0, "{status}");
+    let tools = send(node, ("GET", "/v1/seal/tools"), key, b"").1;
+    let names: Vec<&str> =
+        tools["tools"].as_array().unwrap().iter().filter_map(|tool| tool["name"].as_str()).collect();
+    assert!(names.contains(&"fs.read") && !names.contains(&"cmd.run"), "{tools}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_outside_acts_as_an_agent_and_every_attack_has_its_code() {
     let node = Node::with(silent()).config(LIMITS).start().await;
@@ -128,85 +215,9 @@ async fn a_program_outside_acts_as_an_agent_and_every_attack_has_its_code() {
     let (_, answer) = other.call(&node, 1, "fs.read", json!({"path": "/workspace/a"}));
     assert_eq!(answer["payload"]["result"]["isError"], true, "its files are its own: {answer}");
 
-    let read = || json!({"path": "/workspace/a"});
-    let expect = |what: &str, answer: (u16, Value), expected: (u16, u64, &str)| {
-        let (status, code, name) = refusal(&answer);
-        assert_eq!((status, code, name.as_str()), expected, "{what}: {}", answer.1);
-    };
-    // Said before, in whole or by its id.
-    let sealed = peer.seal(3, "fs.read", read(), now());
-    assert_eq!(peer.send(&node, &sealed).0, 200);
-    expect("replayed", peer.send(&node, &sealed), (401, 1004, "REPLAY_DETECTED"));
-    expect("id again", peer.call(&node, 3, "fs.list", json!({})), (401, 1004, "REPLAY_DETECTED"));
-    // Another time than it was signed for, and another time than now.
-    let mut moved = peer.seal(4, "fs.read", read(), now());
-    moved["timestamp"] = json!(now().plus_millis(9_000).seconds());
-    expect("re-timed", peer.send(&node, &moved), (401, 1001, "INVALID_SIGNATURE"));
-    let old = Timestamp::from_micros(now().micros() - 40_000_000);
-    expect("old", peer.send(&node, &peer.seal(5, "fs.read", read(), old)), (401, 1004, "REPLAY_DETECTED"));
-    let ahead = now().plus_millis(40_000);
-    expect(
-        "ahead",
-        peer.send(&node, &peer.seal(6, "fs.read", read(), ahead)),
-        (401, 1004, "REPLAY_DETECTED"),
-    );
-    // Another's token, key or credential.
-    let mut tampered = peer.seal(7, "fs.read", read(), now());
-    tampered["payload"]["params"]["arguments"]["path"] = json!("/workspace/b");
-    expect("tampered", peer.send(&node, &tampered), (401, 1001, "INVALID_SIGNATURE"));
-    let stolen = Peer {
-        api_key: key.clone(),
-        token: other.token.clone(),
-        key: SigningKey::from_seed(&[1; 32]),
-        session: String::new(),
-    };
-    expect("foreign token", stolen.call(&node, 8, "fs.read", read()), (401, 1003, "INVALID_TOKEN"));
-    let keyless = Peer {
-        api_key: other_key.clone(),
-        token: other.token.clone(),
-        key: SigningKey::from_seed(&[9; 32]),
-        session: String::new(),
-    };
-    expect("token without key", keyless.call(&node, 8, "fs.read", read()), (401, 1001, "INVALID_SIGNATURE"));
-    let forged = Peer {
-        api_key: key.clone(),
-        token: format!("{}A", peer.token),
-        key: SigningKey::from_seed(&[1; 32]),
-        session: String::new(),
-    };
-    expect("forged token", forged.call(&node, 9, "fs.read", read()), (401, 1003, "INVALID_TOKEN"));
-    expect("no envelope", peer.send(&node, &json!({"protocol": "smcp/v1"})), (400, 1000, "INVALID_ENVELOPE"));
-    // As the daemon's own.
-    let payload = json!({"jsonrpc": "2.0", "id": 10, "method": "tools/call", "params": {"name": "fs.read",
-        "arguments": read(), "_meta": {"aegis/signer": "kernel", "aegis/model_call": "x"}}});
-    let as_kernel = Envelope::sign(Protocol::Smcp, &peer.token, payload, now(), &peer.key).unwrap().to_json();
-    expect("as the kernel", peer.send(&node, &as_kernel), (401, 1001, "INVALID_SIGNATURE"));
-    // Policy.
-    expect("not listed", peer.call(&node, 11, "fs.multi_edit", json!({})), (403, 2000, "TOOL_NOT_ALLOWED"));
-    let delete = json!({"path": "/workspace/a"});
-    expect("denied", peer.call(&node, 12, "fs.delete", delete), (403, 2001, "TOOL_EXPLICITLY_DENIED"));
-    let passwd = json!({"path": "/etc/passwd"});
-    expect("path", peer.call(&node, 13, "fs.read", passwd), (403, 2002, "PATH_NOT_ALLOWED"));
-    let command = peer.call(&node, 14, "cmd.run", json!({"command": "id"}));
-    assert_eq!(command.1["error"]["reason"], "CAPABILITY_MISSING", "{}", command.1);
-    expect("cmd.run", command, (403, 2000, "TOOL_NOT_ALLOWED"));
-    for id in [15, 16] {
-        assert_eq!(peer.call(&node, id, "fs.list", json!({})).0, 200);
-    }
-    expect("rate", peer.call(&node, 17, "fs.list", json!({})), (429, 2005, "RATE_LIMIT_EXCEEDED"));
-    let long = json!({"path": "/workspace/long", "content": "x".repeat(4096)});
-    assert_eq!(peer.call(&node, 18, "fs.write", long).0, 200);
-    let long = json!({"path": "/workspace/long"});
-    expect("size", peer.call(&node, 19, "fs.read", long), (403, 2006, "OUTPUT_SIZE_EXCEEDED"));
-
-    // The body that is too large, and the method that is none.
-    let huge = vec![b'x'; 5 << 20];
-    let (status, _) = send(&node, ("POST", "/v1/smcp/invoke"), &key, &huge);
-    assert!(status == 413 || status == 0, "{status}");
-    let tools = send(&node, ("GET", "/v1/seal/tools"), &key, b"").1;
-    let names: Vec<&str> =
-        tools["tools"].as_array().unwrap().iter().filter_map(|tool| tool["name"].as_str()).collect();
-    assert!(names.contains(&"fs.read") && !names.contains(&"cmd.run"), "{tools}");
+    replays_and_forgeries(&node, &peer, &other);
+    rules(&node, &peer);
+    shapes(&node, &key);
 
     // What was recorded, on the run's own stream.
     let stream = format!("execution/{}", peer.session);

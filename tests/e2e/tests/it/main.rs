@@ -12,6 +12,7 @@ mod command_line;
 mod crash;
 #[cfg(test)]
 mod door;
+#[cfg(test)]
 mod endings;
 #[cfg(test)]
 mod evidence;

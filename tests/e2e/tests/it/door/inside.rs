@@ -80,7 +80,10 @@ async fn a_program_inside_signs_its_calls_and_is_nobody_else() {
     };
     assert_eq!(of_kind("external").len(), 2, "{intents:#?}");
     let inner = of_kind("tool");
-    assert!(!inner.is_empty() && inner.iter().all(|intent| intent["envelope"]["nonce"].is_string()), "{inner:#?}");
+    assert!(
+        !inner.is_empty() && inner.iter().all(|intent| intent["envelope"]["nonce"].is_string()),
+        "{inner:#?}"
+    );
     assert_eq!(events(&node, "session.opened").len(), 1);
     until("what was tried at the door is on record", || {
         let refused = events(&node, "access.refused");
@@ -92,7 +95,8 @@ async fn a_program_inside_signs_its_calls_and_is_nobody_else() {
     let (_, key) = make_key(&node, "signer", "agent", Some("signer"));
     let payload = json!({"jsonrpc": "2.0", "id": 1, "method": "ping"});
     let signed =
-        Envelope::sign(Protocol::Smcp, found["token"], payload, now(), &SigningKey::from_seed(&[1; 32])).unwrap();
+        Envelope::sign(Protocol::Smcp, found["token"], payload, now(), &SigningKey::from_seed(&[1; 32]))
+            .unwrap();
     let (status, answer) =
         send(&node, ("POST", "/v1/smcp/invoke"), &key, signed.to_json().to_string().as_bytes());
     assert_eq!((status, &answer["error"]["code"]), (401, &json!(1003)), "{answer}");
