@@ -33,8 +33,7 @@ const TABLE: &[Row] = &[
     Row {
         name: "aegis-kernel",
         uses: &["aegis-core", "aegis-manifest", "aegis-security"],
-        // The driver's crash tests run on the real journal, not on a fake of it.
-        tests_use: &["aegis-store", "aegis-testkit"],
+        tests_use: &[],
     },
     Row {
         name: "aegis-store",
@@ -103,7 +102,7 @@ pub(crate) fn check(root: &Path) -> Result<Vec<String>, String> {
             let for_tests = text(dependency, "kind") == "dev";
             if !allowed(row, target, for_tests) {
                 let kind = if for_tests { "its tests may not use" } else { "may not use" };
-                problems.push(format!("{name}: {kind} `{target}`; see \"Crates\" in ARCHITECTURE.md"));
+                problems.push(format!("{name}: {kind} `{target}`; see \"Edges\" in ARCHITECTURE.md"));
             }
         }
     }
