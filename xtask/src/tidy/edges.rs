@@ -30,11 +30,7 @@ const TABLE: &[Row] = &[
     Row { name: "aegis-core", uses: &[], tests_use: &[] },
     Row { name: "aegis-manifest", uses: &["aegis-core"], tests_use: &[] },
     Row { name: "aegis-security", uses: &["aegis-core"], tests_use: &[] },
-    Row {
-        name: "aegis-kernel",
-        uses: &["aegis-core", "aegis-manifest", "aegis-security"],
-        tests_use: &[],
-    },
+    Row { name: "aegis-kernel", uses: &["aegis-core", "aegis-manifest", "aegis-security"], tests_use: &[] },
     Row {
         name: "aegis-store",
         uses: &["aegis-core", "aegis-kernel", "aegis-security"],

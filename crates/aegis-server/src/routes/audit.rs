@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use aegis_api::{Checkpoint, LogHead, Page};
-use aegis_core::{Diagnosis, ErrorCode, Timestamp};
+use aegis_core::{Body, Diagnosis, ErrorCode, Timestamp};
 use aegis_kernel::Caller;
 use aegis_kernel::port::EventQuery;
 use axum::Extension;
@@ -64,7 +64,7 @@ pub(super) async fn events(
             .map(|text| text.parse())
             .transpose()
             .map_err(|error: aegis_core::IdError| wrong(format!("`trace_id`: {error}")))?,
-        kinds: filter.kind.iter().flat_map(|list| list.split(',')).map(str::to_owned).collect(),
+        kinds: kinds(filter.kind.as_deref())?,
         since: time("since", filter.since)?,
         until: time("until", filter.until)?,
         newest_first: filter.newest_first,
@@ -73,6 +73,24 @@ pub(super) async fn events(
     let found = app.journal().events(&wanted).await?;
     let next_cursor = found.last().filter(|_| found.len() == limit).map(|last| last.seq.to_string());
     Ok(json(&Page { items: found.iter().map(view::event).collect(), next_cursor }))
+}
+
+/// Kinds of events from a list with commas; `group.*` means all of a group. A kind that no event can have is a mistake,
+/// not an empty answer.
+fn kinds(list: Option<&str>) -> Result<Vec<String>, Refused> {
+    let known = |kind: &str| match kind.strip_suffix('*') {
+        Some(prefix) => Body::KINDS.iter().any(|known| known.starts_with(prefix)),
+        None => Body::KINDS.contains(&kind),
+    };
+    let wanted: Vec<String> = list.iter().flat_map(|list| list.split(',')).map(str::to_owned).collect();
+    let Some(unknown) = wanted.iter().find(|kind| !known(kind)) else { return Ok(wanted) };
+    let group = unknown.split_once('.').map(|(group, _)| format!("{group}."));
+    let mut near: Vec<&str> = Body::KINDS.to_vec();
+    if let Some(group) = group.filter(|group| near.iter().any(|kind| kind.starts_with(group.as_str()))) {
+        near.retain(|kind| kind.starts_with(&group));
+    }
+    let diagnosis = Diagnosis::new(ErrorCode::InvalidInput, format!("no event is of the kind `{unknown}`"));
+    Err(Refused::from(diagnosis.hint(format!("kinds are: {}", near.join(", ")))))
 }
 
 pub(super) async fn head(State(app): State<Arc<App>>) -> Answer {
@@ -88,4 +106,26 @@ pub(super) async fn prove(State(app): State<Arc<App>>, Path(seq): Path<String>) 
 pub(super) async fn checkpoint(State(app): State<Arc<App>>) -> Answer {
     let checkpoint = app.evidence.checkpoint().await?;
     Ok(json(&Checkpoint { checkpoint, public_key: app.evidence.public_key() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::kinds;
+
+    #[test]
+    fn a_kind_no_event_has_is_refused_with_its_neighbours() {
+        assert_eq!(kinds(None).unwrap(), Vec::<String>::new());
+        for known in ["log.opened", "action.*", "action.denied,volume.recorded"] {
+            assert!(kinds(Some(known)).is_ok(), "{known}");
+        }
+        for (unknown, near) in [
+            ("action.denid", "action.denied"),
+            ("actions.*", "action.denied"),
+            ("", "log.opened"),
+            ("x*", "log.opened"),
+        ] {
+            let refused = format!("{:?}", kinds(Some(unknown)).unwrap_err());
+            assert!(refused.contains(near) && refused.contains(unknown), "{unknown}: {refused}");
+        }
+    }
 }
