@@ -19,7 +19,7 @@ const MACHINE_PATHS: &[&str] =
     &[concat!("/work", "/main"), concat!("/work", "/shared"), concat!("/work", "/.")];
 
 const FOLDERS: &[&str] =
-    &[".cargo", ".ci", "benches", "crates", "docs", "examples", "guest", "schemas", "tests", "xtask"];
+    &[".cargo", ".ci", "benches", "crates", "docs", "examples", "guest", "schemas", "sdk", "tests", "xtask"];
 const SKIPPED_FOLDERS: &[&str] = &["__pycache__", "target"];
 
 /// One text file: its path below the repository's root, and what is in it.
@@ -31,7 +31,8 @@ pub(crate) struct Source {
 /// Reads every text file of the repository.
 pub(crate) fn read(root: &Path) -> Result<Vec<Source>, String> {
     let mut paths = entries(root)?;
-    paths.retain(|path| path.is_file());
+    // In a linked work tree `.git` is a file that names another folder.
+    paths.retain(|path| path.is_file() && path.file_name() != Some(".git".as_ref()));
     for folder in FOLDERS.iter().map(|folder| root.join(folder)).filter(|folder| folder.is_dir()) {
         collect(&folder, &mut paths)?;
     }
