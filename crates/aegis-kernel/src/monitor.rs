@@ -8,6 +8,9 @@ mod authority;
 mod bounds;
 mod envelope;
 #[cfg(test)]
+mod label_tests;
+mod labels;
+#[cfg(test)]
 mod layer_tests;
 mod limiter;
 #[cfg(test)]
@@ -92,6 +95,8 @@ impl Monitor {
         let duration = ledger.scribe.clock.monotonic().saturating_sub(started);
         drop(reserved);
         let redactor = ledger.scribe.redaction.redactor();
+        // Before the answer is anyone's: who dies in between holds too many labels, never too few.
+        stages::grow(ledger, &authority.labels(action).result, id).await?;
         let redacted = stages::redact(&redactor, stages::cap_response(performed, &permit));
         stages::record_outcome(ledger, id, redacted, duration).await
     }
@@ -100,7 +105,9 @@ impl Monitor {
     fn decide(&self, ledger: &Ledger, authority: &Authority, action: &Action<'_>) -> Result<Permit, Denial> {
         stages::freeze(ledger)?;
         let matched = authority.constraints(action)?;
-        let permit = authority.authorise(matched, &stages::circumstances(ledger))?;
+        let brought = authority.labels(action).action;
+        authority.judge_labels(&labels::read(&ledger.state.labels), &brought)?;
+        let permit = authority.authorise(matched, &stages::circumstances(ledger, &brought))?;
         stages::judge(&permit)?;
         stages::breaker(action)?;
         Ok(permit)

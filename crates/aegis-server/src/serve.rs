@@ -136,7 +136,9 @@ async fn start(
     sandbox.known().await.map_err(compose::sandbox_failed)?;
     platform::deploy(&app.kernel, config.node(), &compose::base(config, &options.home)).await?;
     app.kernel.start().await?;
-    record(app, Body::DaemonStarted { version: VERSION.to_owned(), config: config.digest() }).await;
+    let (digest, label_rules_off) = (config.digest(), config.node().spec.label_rules_off());
+    let started = Body::DaemonStarted { version: VERSION.to_owned(), config: digest, label_rules_off };
+    record(app, started).await;
     for warning in app.warnings() {
         tracing::warn!("{warning}");
     }
@@ -205,7 +207,8 @@ async fn reload(app: &App, options: &Options) {
     if let Err(error) = platform::deploy(&app.kernel, config.node(), &base).await {
         tracing::error!(%error, "the platform agents are not as configured");
     }
-    record(app, Body::ConfigReloaded { config: config.digest() }).await;
+    let label_rules_off = config.node().spec.label_rules_off();
+    record(app, Body::ConfigReloaded { config: config.digest(), label_rules_off }).await;
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }

@@ -192,6 +192,13 @@ bodies! {
         /// What the model is told.
         result: BlobRef,
     }
+    /// The execution touched something of another kind: from now on it holds these labels too, for good.
+    LabelsGrown = "labels.grown" {
+        /// The labels that are new, as `untrusted`, `sensitive`, `source:NAME`.
+        labels: std::collections::BTreeSet<String>,
+        /// The action that brought them.
+        action: Option<ActionId>,
+    }
     /// An intent without an outcome was found after a crash. Its effect may or may not have happened.
     ActionUnknown = "action.unknown" {
         /// The action.
@@ -378,11 +385,17 @@ bodies! {
         version: String,
         /// SHA-256 of its configuration document; absent for the embedded defaults.
         config: Option<Sha256>,
+        /// Rules on labels that the configuration switches off, by name.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        label_rules_off: Vec<String>,
     }
     /// The configuration was read again.
     ConfigReloaded = "daemon.config_reloaded" {
         /// SHA-256 of the document.
         config: Option<Sha256>,
+        /// Rules on labels that it switches off, by name.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        label_rules_off: Vec<String>,
     }
     /// A daemon stopped in good order.
     DaemonStopped = "daemon.stopped" {}

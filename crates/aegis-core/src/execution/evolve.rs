@@ -104,6 +104,7 @@ fn apply_loop(state: &mut State, event: &Event) {
             state.previous_error = Some(*previous_error);
             state.phase = Phase::Between;
         }
+        Body::LabelsGrown { labels, .. } => state.labels.extend(labels.iter().cloned()),
         Body::CancelRequested { forced } => state.cancel = Some(state.cancel.unwrap_or(false) || *forced),
         Body::ExecutionCompleted { .. } => state.phase = Phase::Completed,
         Body::ExecutionFailed { .. } => state.phase = Phase::Failed,

@@ -147,6 +147,8 @@ pub struct State {
     pub crashes: u32,
     /// How often in a row a daemon found it where the one before did.
     pub idle_resumes: u32,
+    /// What it has touched; only grows.
+    pub labels: std::collections::BTreeSet<String>,
     /// Tokens and cost so far.
     pub usage: Usage,
     /// `stream_seq` of the last event folded in.
@@ -177,6 +179,7 @@ impl State {
             cancel: None,
             crashes: 0,
             idle_resumes: 0,
+            labels: std::collections::BTreeSet::new(),
             usage: Usage::default(),
             position: created.stream_seq,
         })

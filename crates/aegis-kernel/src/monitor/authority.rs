@@ -13,11 +13,13 @@ use aegis_core::{Denial, DenialCode, Tenant};
 use aegis_manifest::AgentManifest;
 use aegis_security::canonical;
 use aegis_security::constraint::GovernedValue;
+use aegis_security::label::Labels;
 use aegis_security::policy::{
     ActionName, Explanation, Layer, LayerExplanation, Link, Question, Ruling, Verdict, evaluate, explain,
 };
 use serde_json::Value;
 
+use super::labels::{CallLabels, Labelling};
 use super::limiter::Limits;
 use super::{Action, Target};
 use crate::policy::Rules;
@@ -89,6 +91,7 @@ pub(crate) struct Authority {
 struct Compiled {
     standings: Vec<Standing>,
     layers: Vec<Layer>,
+    labelling: Labelling,
 }
 
 impl Compiled {
@@ -98,7 +101,8 @@ impl Compiled {
             .zip(chain)
             .map(|(ancestor, member)| Standing::compile(member, ancestor, settings, &mut layers))
             .collect::<Result<_, _>>()?;
-        Ok(Self { standings, layers })
+        let labelling = Labelling::of(&settings.config)?;
+        Ok(Self { standings, layers, labelling })
     }
 }
 
@@ -131,6 +135,21 @@ impl Authority {
             let (epoch, settings) = rules.current();
             (self.epoch, self.compiled) = (epoch, Compiled::of(&self.chain, &settings));
         }
+    }
+
+    /// What an action brings with it: a model's and a judge's calls nothing.
+    pub(crate) fn labels(&self, action: &Action<'_>) -> CallLabels {
+        match (&self.compiled, action.target) {
+            (Ok(compiled), Target::Tool { call, facts: Some(facts), .. }) => {
+                compiled.labelling.of_call(&call.name, facts)
+            }
+            _ => CallLabels::default(),
+        }
+    }
+
+    /// The rules on labels.
+    pub(crate) fn judge_labels(&self, held: &Labels, action: &Labels) -> Result<(), Denial> {
+        self.compiled()?.labelling.judge(held, action)
     }
 
     /// The epoch of the rules it was compiled from.

@@ -78,6 +78,7 @@ pub(super) fn read_tool() -> ToolFacts {
             }),
         },
         idempotent: true,
+        foreign: false,
         governed: vec![Governed { argument: "path".into(), kind: GovernedKind::Path(Access::Read) }],
     }
 }

@@ -7,6 +7,7 @@ use aegis_core::{
     SignedCall, ToolResult,
 };
 use aegis_security::canonical;
+use aegis_security::label::Labels;
 use aegis_security::redact::Redactor;
 use serde_json::{Value, json};
 
@@ -57,9 +58,15 @@ pub(crate) fn freeze(_ledger: &Ledger) -> Result<(), Denial> {
     Ok(())
 }
 
-/// What policies see of the execution. Nothing puts labels on one or weighs risk on this version.
-pub(crate) fn circumstances(ledger: &Ledger) -> Circumstances {
-    Circumstances { labels: Vec::new(), risk: 0, time: ledger.scribe.clock.now().micros() / 1_000_000 }
+/// What policies see of the execution, with what the action brings. Nothing weighs risk on this version.
+pub(crate) fn circumstances(ledger: &Ledger, brought: &Labels) -> Circumstances {
+    let mut labels = ledger.state.labels.clone();
+    labels.extend(brought.iter().map(ToString::to_string));
+    Circumstances {
+        labels: labels.into_iter().collect(),
+        risk: 0,
+        time: ledger.scribe.clock.now().micros() / 1_000_000,
+    }
 }
 
 /// Risk and approval. `ask` is a refusal as long as approvals do not stand on this node.
@@ -107,6 +114,17 @@ pub(crate) fn redact(redactor: &Redactor, mut performed: Performed) -> Performed
         Performed::Tool(Err(_)) | Performed::Interrupted => {}
     }
     performed
+}
+
+/// Puts the labels that a performed call brings on the execution, if they are new.
+pub(crate) async fn grow(ledger: &mut Ledger, brought: &Labels, action: ActionId) -> Result<(), RecordError> {
+    let mut held = super::labels::read(&ledger.state.labels);
+    let new = held.join(brought);
+    if new.is_empty() {
+        return Ok(());
+    }
+    let labels = new.iter().map(ToString::to_string).collect();
+    ledger.fact(Body::LabelsGrown { labels, action: Some(action) }, Vec::new(), Durability::Process).await
 }
 
 /// Records a refusal and what the model is told.

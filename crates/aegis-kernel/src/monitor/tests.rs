@@ -52,6 +52,7 @@ fn file_tool(name: &str, access: Access) -> Arc<ToolFacts> {
             parameters: json!({"type": "object", "properties": {"path": {"type": "string"}}, "additionalProperties": false}),
         },
         idempotent: true,
+        foreign: false,
         governed: vec![Governed { argument: "path".into(), kind: GovernedKind::Path(access) }],
     })
 }

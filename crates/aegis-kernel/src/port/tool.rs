@@ -63,6 +63,8 @@ pub struct ToolFacts {
     pub idempotent: bool,
     /// Arguments the monitor checks.
     pub governed: Vec<Governed>,
+    /// Whether it is a server's: its arguments leave the execution, and nobody vouches for its answers.
+    pub foreign: bool,
 }
 
 /// On whose behalf, and on which files, a tool works.

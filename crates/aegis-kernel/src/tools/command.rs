@@ -38,6 +38,7 @@ pub(crate) fn command_run_facts() -> ToolFacts {
             }),
         },
         idempotent: false,
+        foreign: false,
         governed: vec![Governed { argument: "command".into(), kind: GovernedKind::Command }],
     }
 }

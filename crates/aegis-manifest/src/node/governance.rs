@@ -1,5 +1,7 @@
 //! What holds for all agents of the node, whatever their manifests say.
 
+use std::collections::BTreeMap;
+
 use aegis_core::Tenant;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,9 +15,40 @@ pub struct Governance {
     /// Policies in Cedar. Each is a layer of its own: all of them must permit.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<Policy>,
+    /// What calls of tools bring with them; the first entry that means a tool decides.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tool_labels: Vec<ToolLabels>,
+    /// Rules on labels, by name, and whether each is on; all are, unless it says otherwise.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub label_rules: BTreeMap<String, bool>,
     /// Settings of other parts, by name.
     #[serde(skip_serializing_if = "Settings::is_empty")]
     pub config: Settings,
+}
+
+impl super::NodeSpec {
+    /// The rules on labels that are switched off, by name.
+    pub fn label_rules_off(&self) -> Vec<String> {
+        let rules = self.governance.iter().flat_map(|governance| &governance.label_rules);
+        rules.filter(|(_, on)| !**on).map(|(name, _)| name.clone()).collect()
+    }
+}
+
+/// What calls of some tools bring with them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ToolLabels {
+    /// Which tools: `*`, a name, or `prefix.*`.
+    pub tool_pattern: String,
+    /// Whether their answers must not leave.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sensitive: bool,
+    /// Whether nobody vouches for their answers; so it is for the tools of servers, if it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub untrusted: Option<bool>,
+    /// Whether their arguments leave the node; so it is for the tools of servers, if it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<bool>,
 }
 
 /// A policy in Cedar, of the node or of one tenant.

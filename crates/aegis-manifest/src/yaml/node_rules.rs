@@ -14,6 +14,7 @@ pub(super) fn check(root: &Node, problems: &mut Vec<Problem>) {
     aliases(spec, problems);
     contexts(spec, problems);
     policies(spec, problems);
+    labels(spec, problems);
     listening(spec, problems);
     secrets(spec, problems);
     for (index, path) in spec.at("storage.host_paths").into_iter().flat_map(Node::items).enumerate() {
@@ -131,6 +132,25 @@ fn policies(spec: &Node, problems: &mut Vec<Problem>) {
             let message = format!("{} does not lie below the configuration's folder", cedar.shown());
             let hint = "write a relative path without `..`";
             problems.push(rule(cedar, &format!("{path}.cedar"), message, hint));
+        }
+    }
+}
+
+/// The rules on labels that there are.
+const LABEL_RULES: [&str; 1] = ["untrusted-sensitive-egress"];
+
+fn labels(spec: &Node, problems: &mut Vec<Problem>) {
+    for (index, entry) in spec.at("governance.tool_labels").into_iter().flat_map(Node::items).enumerate() {
+        if let Some(pattern) = entry.get("tool_pattern") {
+            let path = format!("spec.governance.tool_labels[{index}].tool_pattern");
+            tool_pattern(pattern, &path, problems);
+        }
+    }
+    for (name, _) in spec.at("governance.label_rules").into_iter().flat_map(Node::entries) {
+        if name.text().is_some_and(|name| !LABEL_RULES.contains(&name)) {
+            let message = format!("no rule on labels is called {}", name.shown());
+            let path = "spec.governance.label_rules";
+            problems.push(rule(name, path, message, format!("there is `{}`", LABEL_RULES.join("`, `"))));
         }
     }
 }

@@ -17,6 +17,7 @@ fn tool(name: &str, description: &str, access: Access, idempotent: bool, paramet
     ToolFacts {
         schema: ToolSchema { name: name.to_owned(), description: description.to_owned(), parameters },
         idempotent,
+        foreign: false,
         governed: vec![Governed { argument: "path".into(), kind: GovernedKind::Path(access) }],
     }
 }

@@ -93,6 +93,7 @@ fn facts(upstream: &Upstream, tool: &PinnedTool, name: &str) -> ToolFacts {
             description: described.to_owned(),
             parameters: Value::Object(schema),
         },
+        foreign: true,
         idempotent: settings.idempotent.contains(&tool.name),
     }
 }

@@ -19,6 +19,8 @@ mod evidence;
 #[cfg(test)]
 mod first_run;
 #[cfg(test)]
+mod labels;
+#[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
 mod load;
