@@ -81,6 +81,8 @@ pub enum ActionKind {
     Judge,
     /// Call a tool from outside the inner loop: a program signed it.
     External,
+    /// Connect to a host outside.
+    Connect,
 }
 
 /// A tool as it is offered to a model.

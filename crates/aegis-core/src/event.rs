@@ -12,8 +12,8 @@ use serde_json::Value;
 
 pub use body::Body;
 pub use parts::{
-    ExitStatus, Intent, KeyRole, LateDenial, Outcome, SandboxFacts, SecretChange, SecretUser, ServerEnd,
-    SignedCall,
+    ConnectionEnd, ExitStatus, Intent, KeyRole, LateDenial, Outcome, SandboxFacts, SecretChange, SecretUser,
+    ServerEnd, SignedCall,
 };
 
 use crate::{

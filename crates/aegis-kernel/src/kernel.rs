@@ -91,7 +91,9 @@ impl Kernel {
     /// Takes new security contexts, policies and defaults, and gives the epoch of policy. Running executions are judged
     /// by them from their next action on: when this returns, nothing that only the former rules permitted is begun.
     pub async fn reload(&self, settings: KernelSettings) -> u64 {
-        self.rules.replace(settings).await
+        let epoch = self.rules.replace(settings).await;
+        self.services.monitor.changed();
+        epoch
     }
 
     /// What `aegis status` shows.

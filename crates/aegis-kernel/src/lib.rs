@@ -6,6 +6,7 @@
 
 mod dispatch;
 mod door;
+mod egress;
 mod execution;
 mod kernel;
 mod monitor;

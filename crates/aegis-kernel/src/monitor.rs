@@ -6,6 +6,7 @@
 mod action;
 mod authority;
 mod bounds;
+mod connections;
 mod envelope;
 #[cfg(test)]
 mod label_tests;
@@ -13,6 +14,7 @@ mod labels;
 #[cfg(test)]
 mod layer_tests;
 mod limiter;
+mod network;
 #[cfg(test)]
 mod speed;
 mod stages;
@@ -20,29 +22,36 @@ mod stages;
 mod tests;
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
-use aegis_core::{ActionId, Denial};
+use aegis_core::{ActionId, Denial, SignedCall};
+use aegis_security::label::Labels;
+use tokio::sync::watch;
 
-pub(crate) use action::{Action, Performed, Proof, Settled, Target};
+pub(crate) use action::{Action, Opened, Performed, Proof, Settled, Target};
 pub(crate) use authority::{Authority, Circumstances, Member, Permit};
 pub(crate) use limiter::Limiter;
 
 use crate::door::TokenKeys;
 use crate::policy::Rules;
-use crate::port::ToolFacts;
+use crate::port::{JournalError, ToolFacts};
 use crate::record::{Ledger, RecordError};
+
+/// How often an intent is tried again when something else was recorded first.
+const INTENT_ATTEMPTS_MAX: u32 = 64;
 
 /// The monitor. One per node; what belongs to an execution comes in with its [`Authority`].
 pub(crate) struct Monitor {
     limiter: Limiter,
     rules: Arc<Rules>,
     tokens: Arc<TokenKeys>,
+    /// Told whenever labels grow or rules change.
+    changes: watch::Sender<()>,
 }
 
 impl Monitor {
     pub(crate) fn new(limiter: Limiter, rules: Arc<Rules>, tokens: Arc<TokenKeys>) -> Self {
-        Self { limiter, rules, tokens }
+        Self { limiter, rules, tokens, changes: watch::Sender::new(()) }
     }
 
     /// The authority of an execution for another who speaks for it: the door judges beside the driver.
@@ -52,6 +61,39 @@ impl Monitor {
         tools: &[Arc<ToolFacts>],
     ) -> Result<Authority, String> {
         authority.again(&self.rules, tools)
+    }
+
+    /// Tells of changes after which what is open has to be judged again.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    /// Bytes that may pass through the connections of one execution.
+    pub(crate) fn egress_bytes_max(&self) -> u64 {
+        let (_, settings) = self.rules.current();
+        let network =
+            settings.config.spec.governance.as_ref().and_then(|governance| governance.network.clone());
+        network.unwrap_or_default().bytes_per_execution.bytes()
+    }
+
+    /// Says that the rules have changed.
+    pub(crate) fn changed(&self) {
+        self.changes.send_replace(());
+    }
+
+    /// Whether what is open would still be permitted.
+    ///
+    /// # Errors
+    /// The denial.
+    pub(crate) fn stands(
+        &self,
+        ledger: &Ledger,
+        authority: &mut Authority,
+        action: &Action<'_>,
+    ) -> Result<(), Denial> {
+        authority.refresh(&self.rules);
+        stages::authenticate(ledger, action, &self.tokens)?;
+        self.decide(ledger, authority, action).map(drop)
     }
 
     /// Passes one action through every stage. `perform` is called at most once, after the intent is durable.
@@ -69,14 +111,11 @@ impl Monitor {
         F: FnOnce(ActionId) -> Fut,
         Fut: Future<Output = Performed>,
     {
-        let (permit, reserved, id) = loop {
+        let mut attempts = 0;
+        let (permit, reserved, id) = 'pass: loop {
             authority.refresh(&self.rules);
-            let signed = match stages::authenticate(ledger, action, &self.tokens) {
-                Ok(signed) => signed,
-                Err(denial) => return stages::record_denial(ledger, action, denial).await,
-            };
-            let permit = match self.decide(ledger, authority, action) {
-                Ok(permit) => permit,
+            let (signed, permit) = match self.ask(ledger, authority, action) {
+                Ok(permitted) => permitted,
                 Err(denial) => return stages::record_denial(ledger, action, denial).await,
             };
             let reserved = match self.limiter.reserve(&permit, ledger.scribe.clock.monotonic()) {
@@ -85,9 +124,26 @@ impl Monitor {
             };
             // No intent under rules that are over: a reload waits for the append, or the pass begins anew.
             let Some(_held) = self.rules.hold(authority.epoch()).await else { continue };
-            let id = stages::record_intent(ledger, action, &permit, signed).await?;
-            break (permit, reserved, id);
+            loop {
+                let intended = stages::record_intent(ledger, action, &permit, signed.clone()).await?;
+                if let Some(id) = intended {
+                    break 'pass (permit, reserved, id);
+                }
+                // Something came in between: the answer is another if labels grew, or somebody cancelled.
+                if let Err(denial) = self.ask(ledger, authority, action) {
+                    return stages::record_denial(ledger, action, denial).await;
+                }
+                attempts += 1;
+                if attempts > INTENT_ATTEMPTS_MAX {
+                    return Err(JournalError::Overloaded.into());
+                }
+            }
         };
+        let brought = authority.labels(action).result;
+        if matches!(action.target, Target::Connect { .. }) {
+            // What comes in is the program's at once.
+            self.grow(ledger, &brought, id).await?;
+        }
         let started = ledger.scribe.clock.monotonic();
         let performed = perform(id).await;
         // A secret may have been set, and echoed, meanwhile.
@@ -96,9 +152,27 @@ impl Monitor {
         drop(reserved);
         let redactor = ledger.scribe.redaction.redactor();
         // Before the answer is anyone's: who dies in between holds too many labels, never too few.
-        stages::grow(ledger, &authority.labels(action).result, id).await?;
+        self.grow(ledger, &brought, id).await?;
         let redacted = stages::redact(&redactor, stages::cap_response(performed, &permit));
         stages::record_outcome(ledger, id, redacted, duration).await
+    }
+
+    async fn grow(&self, ledger: &mut Ledger, brought: &Labels, id: ActionId) -> Result<(), RecordError> {
+        if stages::grow(ledger, brought, id).await? {
+            self.changed();
+        }
+        Ok(())
+    }
+
+    /// Everything that has a say before the limits.
+    fn ask(
+        &self,
+        ledger: &Ledger,
+        authority: &Authority,
+        action: &Action<'_>,
+    ) -> Result<(Option<SignedCall>, Permit), Denial> {
+        let signed = stages::authenticate(ledger, action, &self.tokens)?;
+        Ok((signed, self.decide(ledger, authority, action)?))
     }
 
     /// The deciding stages, in order; each can only take away.
@@ -110,6 +184,9 @@ impl Monitor {
         let permit = authority.authorise(matched, &stages::circumstances(ledger, &brought))?;
         stages::judge(&permit)?;
         stages::breaker(action)?;
+        if let (Target::Connect { opened, .. }, Some(egress)) = (action.target, &permit.egress) {
+            *opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(egress.clone());
+        }
         Ok(permit)
     }
 }

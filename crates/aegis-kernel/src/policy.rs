@@ -4,5 +4,5 @@ mod documents;
 mod rules;
 
 pub use documents::{NodePolicy, capabilities, inline_soul, security_context, soul_authority};
-pub(crate) use documents::{compile_soul, manifest_rules};
+pub(crate) use documents::{compile_soul, egress_rules, manifest_rules};
 pub(crate) use rules::Rules;

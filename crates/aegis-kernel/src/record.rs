@@ -198,28 +198,35 @@ impl Ledger {
     ) -> Result<(), RecordError> {
         for _ in 0..CONFLICT_RETRIES {
             let bodies = decide(&self.state, input.clone())?;
-            let events: Vec<NewEvent> = bodies
-                .into_iter()
-                .map(|body| self.scribe.event(self.span_of(&body), &self.actor, body))
-                .collect();
-            let append = Append {
-                tenant: self.tenant.clone(),
-                stream: self.stream(),
-                expected: Some(self.state.position),
-                events: events.clone(),
-                blobs: blobs.clone(),
-                durability,
-            };
-            match self.scribe.journal.append(append).await {
-                Ok(appended) => {
-                    self.fold(events, appended);
-                    return Ok(());
-                }
-                Err(JournalError::Conflict { .. }) => self.catch_up().await?,
-                Err(error) => return Err(error.into()),
+            match self.append(bodies, blobs.clone(), durability).await {
+                Err(RecordError::Journal(JournalError::Conflict { .. })) => self.catch_up().await?,
+                settled => return settled,
             }
         }
         Err(JournalError::Overloaded.into())
+    }
+
+    async fn append(
+        &mut self,
+        bodies: Vec<Body>,
+        blobs: Vec<NewBlob>,
+        durability: Durability,
+    ) -> Result<(), RecordError> {
+        let events: Vec<NewEvent> = bodies
+            .into_iter()
+            .map(|body| self.scribe.event(self.span_of(&body), &self.actor, body))
+            .collect();
+        let append = Append {
+            tenant: self.tenant.clone(),
+            stream: self.stream(),
+            expected: Some(self.state.position),
+            events: events.clone(),
+            blobs,
+            durability,
+        };
+        let appended = self.scribe.journal.append(append).await?;
+        self.fold(events, appended);
+        Ok(())
     }
 
     /// Records a fact.
@@ -230,6 +237,25 @@ impl Ledger {
         durability: Durability,
     ) -> Result<(), RecordError> {
         self.record(Input::Fact(Box::new(body)), blobs, durability).await
+    }
+
+    /// Records a fact, unless others appended something meanwhile: then it is folded in, nothing is recorded, and the
+    /// answer is `false`.
+    pub(crate) async fn attempt(
+        &mut self,
+        body: Body,
+        blobs: Vec<NewBlob>,
+        durability: Durability,
+    ) -> Result<bool, RecordError> {
+        let bodies = decide(&self.state, Input::Fact(Box::new(body)))?;
+        match self.append(bodies, blobs, durability).await {
+            Ok(()) => Ok(true),
+            Err(RecordError::Journal(JournalError::Conflict { .. })) => {
+                self.catch_up().await?;
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Folds in what others appended, such as a cancel.

@@ -17,6 +17,8 @@ pub struct NodeFacts {
     pub isolation_missing: Option<String>,
     /// Why limits of a whole process tree cannot be set, and what to do.
     pub limits_missing: Option<String>,
+    /// Why programs inside cannot be given connections, and what to do.
+    pub network_missing: Option<String>,
     /// Why volumes cannot be mounted, and what to do.
     pub mount_missing: Option<String>,
     /// Interpreters: language as manifests write it, and version.
@@ -195,12 +197,14 @@ fn execution(manifest: &AgentManifest, list: &mut List) {
 
 fn security(manifest: &AgentManifest, facts: &NodeFacts, list: &mut List) {
     let security = &manifest.spec.security;
-    if !security.network.is_none() {
+    if !security.network.is_none()
+        && let Some(missing) = &facts.network_missing
+    {
         let mode = if security.network.mode == NetworkMode::Deny { "deny" } else { "allow" };
         list.add(
             "spec.security.network",
-            format!("network access (`mode: {mode}`) is not in this build"),
-            "write `mode: none`, or leave the allowlist empty",
+            format!("network access (`mode: {mode}`) cannot be given here: {missing}"),
+            "run the daemon as root, or write `mode: none`",
         );
     }
     if security.resources.explicit()

@@ -16,7 +16,7 @@ use aegis_core::Name;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use governance::{Governance, Policy, ToolLabels};
+pub use governance::{Governance, NodeNetwork, Policy, ToolLabels};
 pub use later::{Database, FirecrackerSettings, Iam, Metrics, Nats, Smcp, Temporal, Tls, Tracing};
 pub use llm::{
     AliasTarget, LlmSection, LlmSelection, ModelEntry, Provider, ProviderProcess, ProviderType,

@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use crate::cgroup::Hierarchies;
+use crate::doors::DOORS_MISSING;
 use crate::launch::{self, Engine};
 use crate::seccomp::Filters;
 use crate::settings::SandboxSettings;
@@ -59,10 +60,12 @@ pub(crate) fn probe(settings: SandboxSettings) -> Result<Engine, SandboxError> {
         .iter()
         .map(|reason| format!("memory, cpu and pids of a process tree are not limited as a whole: {reason}"))
         .collect();
+    let network_missing = (engine.own_uid != 0).then(|| DOORS_MISSING.to_owned());
     warnings.extend(subordinate_ids_warning(&engine));
     engine.capabilities = SandboxCapabilities {
         isolation_missing: missing,
         limits_missing,
+        network_missing,
         interpreters: interpreters.join().unwrap_or_default(),
         warnings,
     };

@@ -11,7 +11,7 @@ use aegis_manifest::agent::Isolation;
 use aegis_manifest::node::JournalDurability;
 use aegis_manifest::{NodeConfig, parse_agent};
 use aegis_models::Router;
-use aegis_sandbox::{ProcessSandbox, SandboxSettings};
+use aegis_sandbox::{EgressProxy, ProcessSandbox, SandboxSettings};
 use aegis_store::{Door, NodeSecrets, OpenError, Store};
 use aegis_tools::FileTools;
 use aegis_volume::{LocalSettings, LocalVolumes};
@@ -81,6 +81,7 @@ pub(crate) async fn compose(
         sandbox: sandbox.clone(),
         volume: Arc::new(volumes),
         tools: vec![Arc::new(FileTools::new())],
+        egress: Arc::new(EgressProxy::new()),
         secrets: secrets.clone(),
         sessions: door.clone(),
         tokens: tokens.clone(),

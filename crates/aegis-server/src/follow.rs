@@ -13,7 +13,7 @@ use serde_json::Value;
 /// Longest first argument told, in characters.
 const FIRST_ARGUMENT_CHARS_MAX: usize = 200;
 /// Arguments that say best what a tool was called on, best first.
-const TELLING_ARGUMENTS: [&str; 6] = ["command", "path", "pattern", "url", "query", "name"];
+const TELLING_ARGUMENTS: [&str; 7] = ["command", "host", "path", "pattern", "url", "query", "name"];
 
 /// The plain texts behind references.
 pub(crate) type Texts = HashMap<BlobId, String>;
@@ -54,7 +54,9 @@ impl Follow {
             Body::ActionUnknown { action, retry: false, .. } => {
                 self.tools.get(action).map(|called| called.arguments).into_iter().collect()
             }
-            Body::ActionDenied { target: ActionKind::Tool, arguments, .. } => vec![*arguments],
+            Body::ActionDenied { target: ActionKind::Tool | ActionKind::Connect, arguments, .. } => {
+                vec![*arguments]
+            }
             Body::IterationAnswered { answer, .. } | Body::ExecutionCompleted { answer, .. } => vec![*answer],
             Body::IterationCompleted { .. } => self
                 .answer
@@ -281,6 +283,11 @@ impl Follow {
                 iteration, target: ActionKind::Tool, name, arguments, code, rule, ..
             } => {
                 let called = Called { tool: name.clone(), iteration: *iteration, arguments: *arguments };
+                told(&called, String::new(), true, None, Some(refusal(*code, rule)), None)
+            }
+            Body::ActionDenied { iteration, target: ActionKind::Connect, arguments, code, rule, .. } => {
+                let connect = "connect".to_owned();
+                let called = Called { tool: connect, iteration: *iteration, arguments: *arguments };
                 told(&called, String::new(), true, None, Some(refusal(*code, rule)), None)
             }
             _ => Vec::new(),

@@ -82,6 +82,19 @@ pub enum Intent {
         /// The envelope it came in, signed by its caller.
         envelope: SignedCall,
     },
+    /// A connection to a host outside, of a program inside or of a tool. No turn waits for it, and it is never made
+    /// again.
+    Connect {
+        /// The host as it was named: a name in ASCII, or an address.
+        host: String,
+        /// The port.
+        port: u16,
+        /// Method and path of a plain request, JSON; absent for a tunnel.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        request: Option<BlobRef>,
+        /// The rule that permits it.
+        rule: String,
+    },
     /// A judge's model call in validation.
     Judge {
         /// The alias.
@@ -91,6 +104,13 @@ pub enum Intent {
         /// The judge's place within the validator, from 0.
         judge: u32,
     },
+}
+
+impl Intent {
+    /// Whether programs or tools ask for it beside the model's turns, several at a time.
+    pub const fn is_beside_the_loop(&self) -> bool {
+        matches!(self, Self::External { .. } | Self::Connect { .. })
+    }
 }
 
 /// What came of an action, without its text.
@@ -139,6 +159,24 @@ pub enum Outcome {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         denied: Option<LateDenial>,
     },
+    /// A connection ended.
+    Connection {
+        /// Why.
+        end: ConnectionEnd,
+        /// The address that was connected to, if one was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        address: Option<String>,
+        /// Bytes sent out.
+        bytes_sent: u64,
+        /// Bytes that came in.
+        bytes_received: u64,
+        /// The rule that ended it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        denied: Option<LateDenial>,
+        /// The reason in words.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        detail: Option<BlobRef>,
+    },
 }
 
 /// Which rule refused a call that was under way already.
@@ -160,6 +198,22 @@ pub struct SignedCall {
     /// The whole envelope, JSON, where a program made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<BlobRef>,
+}
+
+/// Why a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConnectionEnd {
+    /// Both sides were done.
+    Done,
+    /// Its addresses or first bytes are not permitted, or what was permitted is not any more.
+    Denied,
+    /// It could not be made, or broke.
+    Failed,
+    /// The daemon cut it: the sandbox ended.
+    Cut,
+    /// It met a limit on bytes or time.
+    Limit,
 }
 
 /// What an API key may do.

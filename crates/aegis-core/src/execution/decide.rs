@@ -229,15 +229,16 @@ fn intended(state: &State, intent: &Intent) -> Result<(), &'static str> {
     if state.cancel.is_some() {
         return Err("a cancel was requested");
     }
-    let of_the_loop = |open: &OpenAction| !matches!(open.intent, Intent::External { .. });
+    let of_the_loop = |open: &OpenAction| !open.intent.is_beside_the_loop();
     if state.open.values().any(of_the_loop)
-        && !matches!(intent, Intent::Judge { .. } | Intent::External { .. })
+        && !(intent.is_beside_the_loop() || matches!(intent, Intent::Judge { .. }))
     {
         return Err("another action is open");
     }
     match intent {
         Intent::External { .. } if state.external || state.sandbox.is_some() => Ok(()),
-        Intent::External { .. } => Err("no sandbox runs that could have asked"),
+        Intent::Connect { .. } if state.sandbox.is_some() => Ok(()),
+        Intent::External { .. } | Intent::Connect { .. } => Err("no sandbox runs that could have asked"),
         Intent::Model { turn, .. } if next(state) == Next::AskModel(*turn) => Ok(()),
         Intent::Tool { turn, index, .. } if next(state) == Next::CallTool((*turn, *index)) => Ok(()),
         Intent::Judge { validator, judge, .. }

@@ -24,10 +24,10 @@ pub fn apply(state: &mut State, event: &Event) {
 fn is_progress(state: &State, body: &Body) -> bool {
     // Calls from outside the loop bring it no further, and a crash between them must not count as a fresh start.
     match body {
-        Body::ActionDenied { target: ActionKind::External, .. } => return false,
+        Body::ActionDenied { target: ActionKind::External | ActionKind::Connect, .. } => return false,
         Body::ActionCompleted { action, .. } => {
             let open = state.open.get(action);
-            return !open.is_some_and(|open| matches!(open.intent, Intent::External { .. }));
+            return !open.is_some_and(|open| open.intent.is_beside_the_loop());
         }
         _ => {}
     }
@@ -143,6 +143,9 @@ fn apply_action(state: &mut State, event: &Event) {
 fn settle(state: &mut State, intent: &Intent, outcome: &Outcome) {
     if let Outcome::Model { usage, .. } = outcome {
         state.usage = state.usage.plus(*usage);
+    }
+    if let Outcome::Connection { bytes_sent, bytes_received, .. } = outcome {
+        state.egress_bytes = state.egress_bytes.saturating_add(*bytes_sent).saturating_add(*bytes_received);
     }
     match (intent, outcome) {
         (Intent::Model { .. }, Outcome::Model { answer, tool_calls, .. }) => {

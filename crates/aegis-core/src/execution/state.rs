@@ -147,6 +147,8 @@ pub struct State {
     pub crashes: u32,
     /// How often in a row a daemon found it where the one before did.
     pub idle_resumes: u32,
+    /// Bytes that passed through its connections, both ways together.
+    pub egress_bytes: u64,
     /// What it has touched; only grows.
     pub labels: std::collections::BTreeSet<String>,
     /// Tokens and cost so far.
@@ -179,6 +181,7 @@ impl State {
             cancel: None,
             crashes: 0,
             idle_resumes: 0,
+            egress_bytes: 0,
             labels: std::collections::BTreeSet::new(),
             usage: Usage::default(),
             position: created.stream_seq,

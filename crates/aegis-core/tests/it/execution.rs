@@ -124,7 +124,7 @@ impl World {
             let retry = match open.intent {
                 Intent::Model { .. } | Intent::Judge { .. } => true,
                 Intent::Tool { idempotent, .. } => idempotent,
-                Intent::External { .. } => false,
+                Intent::External { .. } | Intent::Connect { .. } => false,
             };
             self.fact(Body::ActionUnknown { action, retry, result: (!retry).then(blob) });
         }

@@ -99,7 +99,9 @@ impl Live {
         Ok(match settled {
             Settled::Tool { denied: Some(denial), .. } | Settled::Denied(denial) => Called::Denied(denial),
             Settled::Tool { result, .. } => Called::Answered(result),
-            Settled::Interrupted | Settled::Model(_) | Settled::ModelFailed(_) => Called::Interrupted,
+            Settled::Interrupted | Settled::Connection | Settled::Model(_) | Settled::ModelFailed(_) => {
+                Called::Interrupted
+            }
         })
     }
 

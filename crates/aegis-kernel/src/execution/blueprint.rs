@@ -92,7 +92,7 @@ impl Blueprint {
                 .security_context
                 .clone()
                 .unwrap_or_else(|| aegis_manifest::node::SecurityContext::DEFAULT_NAME.to_owned()),
-            doors: Doors { api: spec.runtime.inner_api, egress: false },
+            doors: Doors { api: spec.runtime.inner_api, egress: !spec.security.network.is_none() },
         }
     }
 }

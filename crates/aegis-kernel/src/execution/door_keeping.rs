@@ -13,7 +13,8 @@ use zeroize::Zeroizing;
 use super::driver::{Driver, Halt};
 use super::{StopReason, settle_unknown};
 use crate::door::{Opening, workload};
-use crate::port::{Sandboxed, SessionError};
+use crate::egress::{self, OpenOutlet, Outlet};
+use crate::port::{Door, Sandboxed, SessionError};
 use crate::record::RecordError;
 
 impl Driver {
@@ -23,24 +24,58 @@ impl Driver {
         generation: u32,
         sandboxed: &Arc<dyn Sandboxed>,
     ) -> Result<(), Halt> {
-        let Some(admits) = self.services.doors.admits().filter(|_| self.blueprint.doors.api) else {
+        let admits = self.services.doors.admits().filter(|_| self.blueprint.doors.api);
+        if admits.is_some() {
+            let opening = self.opening(generation, None).await?;
+            self.door = Some(self.services.doors.open(opening));
+        }
+        if self.blueprint.doors.egress {
+            self.outlet = Some(self.open_outlet(generation)?);
+        }
+        let outlet = self.outlet.as_ref().map(OpenOutlet::outlet);
+        if admits.is_none() && outlet.is_none() {
             return Ok(());
-        };
-        let opening = self.opening(generation, None).await?;
-        let mut door = self.services.doors.open(opening);
+        }
         let sandboxed = Arc::clone(sandboxed);
         let accepting = tokio::spawn(async move {
             while let Ok(connection) = sandboxed.door().await {
-                admits.admit(connection);
+                match (connection.door, &admits, &outlet) {
+                    (Door::Api, Some(admits), _) => admits.admit(connection),
+                    (Door::Egress, _, Some(outlet)) => outlet.admit(connection),
+                    (Door::Api, None, _) | (Door::Egress, _, None) => {}
+                }
             }
         });
-        door.accepts(accepting.abort_handle());
-        self.door = Some(door);
+        if let Some(door) = &mut self.door {
+            door.accepts(accepting.abort_handle());
+        }
+        if let Some(outlet) = &mut self.outlet {
+            outlet.accepts(accepting.abort_handle());
+        }
         Ok(())
     }
 
-    /// Takes no more calls, waits for those under way, and ends the sessions.
+    /// A way out for programs inside, judged by an authority of its own.
+    fn open_outlet(&self, generation: u32) -> Result<OpenOutlet, Halt> {
+        let another = self.services.monitor.another(&self.authority, &self.blueprint.tools);
+        let authority = another.map_err(|why| Halt::Execution(FailureReason::CapabilityMissing, why))?;
+        let spent = self.ledger.state.egress_bytes;
+        let opening = egress::Opening {
+            execution: self.ledger.execution,
+            generation,
+            volume: self.services.monitor.egress_bytes_max().saturating_sub(spent),
+            authority,
+            tools: self.blueprint.tools.clone(),
+            scribe: self.ledger.scribe.clone(),
+        };
+        Ok(Outlet::open(&self.services, opening))
+    }
+
+    /// Takes no more calls and connections, waits for the ends of those under way, and ends the sessions.
     pub(super) async fn close_door(&mut self) {
+        if let Some(outlet) = self.outlet.take() {
+            outlet.close().await;
+        }
         let Some(door) = self.door.take() else { return };
         door.close().await;
         if let Err(error) = self.services.ports.sessions.end_of(self.ledger.execution).await {

@@ -11,6 +11,7 @@ use super::generation::Generation;
 use super::workspace::Rooms;
 use super::{Blueprint, Signals, StopReason, Stopper};
 use crate::door::{Doors, OpenDoor};
+use crate::egress::OpenOutlet;
 use crate::kernel::Ports;
 use crate::monitor::{Authority, Monitor};
 use crate::record::{Ledger, RecordError};
@@ -65,6 +66,8 @@ pub(crate) struct Driver {
     pub(crate) generation: Option<Generation>,
     /// Where programs that sign their calls find the execution, while they may.
     pub(crate) door: Option<OpenDoor>,
+    /// Where connections of its programs leave, while they may.
+    pub(crate) outlet: Option<OpenOutlet>,
     /// The conversation after the prompt, as far as it was built from the record.
     pub(crate) conversation: Vec<Arc<Message>>,
     /// How many turns of the record the conversation holds.
@@ -91,6 +94,7 @@ impl Driver {
             rooms: None,
             generation: None,
             door: None,
+            outlet: None,
             conversation: Vec::new(),
             turns_held: 0,
             prompt: Arc::new(Message::text(Role::User, "")),

@@ -58,7 +58,8 @@ impl Driver {
             }
             Settled::ModelFailed(failure) => Err(model_failed(&failure)),
             Settled::Denied(denial) => Err(Halt::Execution(FailureReason::ModelRefused, denial.to_string())),
-            Settled::Interrupted | Settled::Tool { .. } => match self.stopper.pending() {
+            Settled::Interrupted | Settled::Connection | Settled::Tool { .. } => match self.stopper.pending()
+            {
                 Some(reason) => Err(Halt::Stopped(reason)),
                 // The bootstrap went away: its end says why.
                 None => self.receive(COMMAND_SLACK).await.and(Err(protocol("a message nobody asked for"))),

@@ -66,7 +66,7 @@ pub(crate) async fn settle_unknown(ledger: &mut Ledger) -> Result<(), RecordErro
         let retry = match open.intent {
             Intent::Model { .. } | Intent::Judge { .. } => true,
             Intent::Tool { idempotent, .. } => idempotent,
-            Intent::External { .. } => false,
+            Intent::External { .. } | Intent::Connect { .. } => false,
         };
         let mut blobs = Vec::new();
         let result = (!retry).then(|| ledger.scribe.blob(INTERRUPTED, &mut blobs));

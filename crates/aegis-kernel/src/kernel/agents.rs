@@ -290,7 +290,7 @@ impl Kernel {
         match Authority::compile(vec![member], &self.rules, &[]) {
             Ok(_) => Ok(()),
             Err(problem) => Err(Diagnosis::new(ErrorCode::InvalidInput, problem)
-                .hint("`aegis policy check FILE` tells everything wrong with a soul")),
+                .hint("`aegis policy check FILE` tells everything wrong with its rules")),
         }
     }
 
@@ -314,6 +314,7 @@ impl Kernel {
             default_isolation: self.settings().config.spec.runtime.default_isolation,
             isolation_missing: capabilities.isolation_missing.clone(),
             limits_missing: capabilities.limits_missing.clone(),
+            network_missing: capabilities.network_missing.clone(),
             mount_missing: ports.volume.mount_missing(),
             interpreters: capabilities
                 .interpreters

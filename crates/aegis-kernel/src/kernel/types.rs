@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::door::TokenKeys;
 use crate::policy::NodePolicy;
-use crate::port::{Clock, Ids, Journal, Model, Sandbox, Secrets, Sessions, ToolHost, Volume};
+use crate::port::{Clock, Egress, Ids, Journal, Model, Sandbox, Secrets, Sessions, ToolHost, Volume};
 
 /// The adapters the kernel works with.
 #[derive(Clone)]
@@ -22,6 +22,8 @@ pub struct Ports {
     pub volume: Arc<dyn Volume>,
     /// Tool hosts, asked in order.
     pub tools: Vec<Arc<dyn ToolHost>>,
+    /// The proxy for connections out of sandboxes.
+    pub egress: Arc<dyn Egress>,
     /// Secrets.
     pub secrets: Arc<dyn Secrets>,
     /// Sessions of SMCP.

@@ -1,10 +1,13 @@
 //! What goes into the monitor and what comes out.
 
+use std::sync::{Arc, Mutex};
+
 use aegis_core::{Denial, ModelAnswer, ModelFailure, ToolCall, ToolResult};
+use aegis_security::egress::EgressRules;
 use aegis_security::smcp::checks::{Admitted, Session};
 use aegis_security::smcp::{Envelope, SmcpError};
 
-use crate::port::{ToolError, ToolFacts};
+use crate::port::{EgressOutcome, EgressRequest, ToolError, ToolFacts};
 
 /// What an action asks for.
 #[derive(Debug, Clone, Copy)]
@@ -14,8 +17,19 @@ pub(crate) enum Target<'a> {
     /// A tool call; `facts` is `None` for a tool nobody has. `turn` and `index` are its place in the inner loop, 0 for
     /// one from outside it.
     Tool { turn: u32, index: u32, call: &'a ToolCall, facts: Option<&'a ToolFacts>, proof: Proof<'a> },
+    /// A connection that leaves the sandbox, or a tool's. What a permission holds for it comes out through `opened`.
+    Connect { request: &'a EgressRequest, opened: &'a Mutex<Option<Opened>> },
     /// A judge's model call in validation.
     Judge { alias: &'a str, validator: u32, judge: u32 },
+}
+
+/// What a permitted connection is made under.
+#[derive(Debug, Clone)]
+pub(crate) struct Opened {
+    /// The layers that are asked about addresses too.
+    pub(crate) layers: Arc<[EgressRules]>,
+    /// Whether something else than TLS to the named host may pass through a tunnel.
+    pub(crate) raw: bool,
 }
 
 /// Who says that a tool is to be called.
@@ -45,6 +59,8 @@ pub(crate) enum Performed {
     Model(Result<ModelAnswer, ModelFailure>),
     /// A tool answered, or not.
     Tool(Result<ToolResult, ToolError>),
+    /// A connection was made, or not, and is over.
+    Connection(EgressOutcome),
     /// It was given up while under way; its effect may or may not have happened.
     Interrupted,
 }
@@ -58,6 +74,8 @@ pub(crate) enum Settled {
     ModelFailed(ModelFailure),
     /// What its caller is told of a tool call, and the rule, if one withheld the tool's own answer.
     Tool { result: ToolResult, denied: Option<Denial> },
+    /// A connection is over.
+    Connection,
     /// A refusal; for a tool call the model was told.
     Denied(Denial),
     /// Given up; an unknown outcome is recorded.

@@ -6,6 +6,7 @@
 mod governed;
 mod standing;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
@@ -13,6 +14,7 @@ use aegis_core::{Denial, DenialCode, Tenant};
 use aegis_manifest::AgentManifest;
 use aegis_security::canonical;
 use aegis_security::constraint::GovernedValue;
+use aegis_security::egress::EgressRules;
 use aegis_security::label::Labels;
 use aegis_security::policy::{
     ActionName, Explanation, Layer, LayerExplanation, Link, Question, Ruling, Verdict, evaluate, explain,
@@ -21,9 +23,10 @@ use serde_json::Value;
 
 use super::labels::{CallLabels, Labelling};
 use super::limiter::Limits;
-use super::{Action, Target};
+use super::network::NodeNetwork;
+use super::{Action, Opened, Target};
 use crate::policy::Rules;
-use crate::port::ToolFacts;
+use crate::port::{EgressRequest, ToolFacts};
 use crate::validation::Schema;
 
 use governed::{GovernedValues, governed_values};
@@ -52,7 +55,7 @@ pub(crate) struct Circumstances {
 /// What the constraints found: which capabilities hold, why others do not, and what refuses whatever policy says.
 pub(crate) struct Survey<'a> {
     action: ActionName,
-    resource: &'a str,
+    resource: Cow<'a, str>,
     arguments: &'a Value,
     governed: Vec<GovernedValue>,
     refused: Vec<Denial>,
@@ -60,10 +63,11 @@ pub(crate) struct Survey<'a> {
     notes: Vec<Denial>,
     limits: Vec<(String, Limits)>,
     max_response_bytes: Option<u64>,
+    egress: Option<Opened>,
 }
 
 /// A permission to go on to the intent.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Permit {
     pub(crate) tenant: Tenant,
     /// The rule that permits.
@@ -74,6 +78,8 @@ pub(crate) struct Permit {
     pub(crate) max_response_bytes: Option<u64>,
     /// What a person has to agree to, by the rule that asks.
     pub(crate) questions: Vec<(String, String)>,
+    /// What a connection is made under.
+    pub(crate) egress: Option<Opened>,
 }
 
 /// The compiled layers of one execution, and what they were compiled from.
@@ -92,6 +98,9 @@ struct Compiled {
     standings: Vec<Standing>,
     layers: Vec<Layer>,
     labelling: Labelling,
+    network: NodeNetwork,
+    /// The manifests' rules on connections, then the node's.
+    egress: Arc<[EgressRules]>,
 }
 
 impl Compiled {
@@ -100,9 +109,13 @@ impl Compiled {
         let standings = (0u32..)
             .zip(chain)
             .map(|(ancestor, member)| Standing::compile(member, ancestor, settings, &mut layers))
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<Vec<Standing>, _>>()?;
         let labelling = Labelling::of(&settings.config)?;
-        Ok(Self { standings, layers, labelling })
+        let network = NodeNetwork::of(&settings.config)?;
+        // The manifest's own words first: its author can mend them.
+        let rules = standings.iter().map(|standing| &standing.egress).chain([&network.rules]);
+        let egress = rules.cloned().collect();
+        Ok(Self { standings, layers, labelling, network, egress })
     }
 }
 
@@ -143,6 +156,9 @@ impl Authority {
             (Ok(compiled), Target::Tool { call, facts: Some(facts), .. }) => {
                 compiled.labelling.of_call(&call.name, facts)
             }
+            (Ok(compiled), Target::Connect { request, .. }) => {
+                Labelling::of_connection(&request.host, compiled.network.trusts(&request.host))
+            }
             _ => CallLabels::default(),
         }
     }
@@ -173,13 +189,14 @@ impl Authority {
         if let Some(denial) = verdict.denial() {
             return Err(denial);
         }
-        let Survey { limits, max_response_bytes, .. } = survey;
+        let Survey { limits, max_response_bytes, egress, .. } = survey;
         Ok(Permit {
             tenant: self.chain.first().map_or_else(Tenant::default_tenant, |member| member.tenant.clone()),
             rule: permitting(&verdict, survey.action),
             limits,
             max_response_bytes,
             questions: verdict.questions().cloned().collect(),
+            egress,
         })
     }
 
@@ -213,7 +230,7 @@ impl Authority {
         Question {
             chain: &self.links,
             action: survey.action,
-            resource: survey.resource,
+            resource: &survey.resource,
             governed: &survey.governed,
             arguments: survey.arguments,
             matched: &survey.matched,
@@ -228,8 +245,9 @@ impl Authority {
         match action.target {
             Target::Model { alias, .. } => Ok(Survey::of(ActionName::AskModel, alias, &NO_ARGUMENTS)),
             Target::Judge { alias, .. } => Ok(Survey::of(ActionName::Judge, alias, &NO_ARGUMENTS)),
+            Target::Connect { request, .. } => self.survey_connection(request),
             Target::Tool { call, facts, .. } => {
-                let mut survey = Survey::of(ActionName::CallTool, &call.name, &call.arguments);
+                let mut survey = Survey::of(ActionName::CallTool, call.name.as_str(), &call.arguments);
                 if !self.lists(&call.name) {
                     survey.refused.push(no_tool(&call.name, "the manifest does not list it."));
                 } else if facts.is_none() {
@@ -248,6 +266,24 @@ impl Authority {
                 Ok(survey)
             }
         }
+    }
+
+    /// The static rules on a connection: those of the node and of every manifest of the chain.
+    fn survey_connection<'a>(&self, request: &EgressRequest) -> Result<Survey<'a>, Denial> {
+        let compiled = self.compiled()?;
+        let mut survey = Survey::of(ActionName::Connect, request.host.to_string(), &NO_ARGUMENTS);
+        let mut raw = true;
+        for rules in compiled.egress.iter() {
+            match rules.permits_name(&request.host, request.port) {
+                Ok(permit) => raw &= permit.raw,
+                Err(denial) => survey.refused.push(denial),
+            }
+            let matching = rules.matching(&request.host, request.port).into_iter();
+            survey.matched.extend(matching.map(|index| format!("{}/network:{index}", rules.layer())));
+        }
+        survey.limits.push(compiled.network.limits());
+        survey.egress = Some(Opened { layers: Arc::clone(&compiled.egress), raw });
+        Ok(survey)
     }
 
     /// What is not on this node, or has arguments nobody can check, is refused whatever policy says.
@@ -301,10 +337,10 @@ fn no_tool(tool: &str, reason: &str) -> Denial {
 static NO_ARGUMENTS: LazyLock<Value> = LazyLock::new(|| Value::Object(serde_json::Map::new()));
 
 impl<'a> Survey<'a> {
-    fn of(action: ActionName, resource: &'a str, arguments: &'a Value) -> Self {
+    fn of(action: ActionName, resource: impl Into<Cow<'a, str>>, arguments: &'a Value) -> Self {
         Self {
             action,
-            resource,
+            resource: resource.into(),
             arguments,
             governed: Vec::new(),
             refused: Vec::new(),
@@ -312,6 +348,7 @@ impl<'a> Survey<'a> {
             notes: Vec::new(),
             limits: Vec::new(),
             max_response_bytes: None,
+            egress: None,
         }
     }
 }

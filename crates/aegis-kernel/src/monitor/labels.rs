@@ -4,6 +4,7 @@ use aegis_core::{Denial, DenialCode};
 use aegis_manifest::NodeConfig;
 use aegis_manifest::node::ToolLabels;
 use aegis_security::constraint::ToolPattern;
+use aegis_security::egress::Host;
 use aegis_security::label::{Label, LabelRules, Labels};
 
 use crate::port::ToolFacts;
@@ -55,6 +56,19 @@ impl Labelling {
         }
         CallLabels {
             action: egress.then_some(Label::Egress).into_iter().collect(),
+            result: result.into_iter().collect(),
+        }
+    }
+
+    /// Of a connection: bytes pass both ways at once, so that what nobody vouches for is in it from the beginning.
+    pub(crate) fn of_connection(host: &Host, trusted: bool) -> CallLabels {
+        let mut result: Vec<Label> = Vec::new();
+        if !trusted {
+            result.push(Label::Untrusted);
+            result.extend(format!("source:net/{host}").parse::<Label>().ok());
+        }
+        CallLabels {
+            action: result.iter().cloned().chain([Label::Egress]).collect(),
             result: result.into_iter().collect(),
         }
     }

@@ -11,7 +11,9 @@ use aegis_security::label::Labels;
 use aegis_security::redact::Redactor;
 use serde_json::{Value, json};
 
-use super::{Action, Circumstances, Performed, Permit, Proof, Settled, Target, bounds, envelope};
+use super::{
+    Action, Circumstances, Performed, Permit, Proof, Settled, Target, bounds, connections, envelope,
+};
 use crate::door::TokenKeys;
 use crate::port::ToolError;
 use crate::record::{Ledger, RecordError};
@@ -47,7 +49,7 @@ pub(crate) fn authenticate(
         Target::Tool { call, proof, .. } if lives || outside => {
             envelope::check(ledger, action.generation, (call, proof), tokens).map(Some)
         }
-        Target::Model { .. } if lives => Ok(None),
+        Target::Model { .. } | Target::Connect { .. } if lives => Ok(None),
         _ => refuse("the sandbox generation that asks is not the one that lives"),
     }
 }
@@ -111,20 +113,26 @@ pub(crate) fn redact(redactor: &Redactor, mut performed: Performed) -> Performed
         Performed::Model(Ok(answer)) => redaction::answer(redactor, answer),
         Performed::Model(Err(failure)) => redaction::failure(redactor, failure),
         Performed::Tool(Ok(result)) => redaction::text(redactor, &mut result.content),
-        Performed::Tool(Err(_)) | Performed::Interrupted => {}
+        Performed::Tool(Err(_)) | Performed::Connection(_) | Performed::Interrupted => {}
     }
     performed
 }
 
-/// Puts the labels that a performed call brings on the execution, if they are new.
-pub(crate) async fn grow(ledger: &mut Ledger, brought: &Labels, action: ActionId) -> Result<(), RecordError> {
+/// Puts the labels that a performed call brings on the execution; whether any is new.
+pub(crate) async fn grow(
+    ledger: &mut Ledger,
+    brought: &Labels,
+    action: ActionId,
+) -> Result<bool, RecordError> {
     let mut held = super::labels::read(&ledger.state.labels);
     let new = held.join(brought);
     if new.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     let labels = new.iter().map(ToString::to_string).collect();
-    ledger.fact(Body::LabelsGrown { labels, action: Some(action) }, Vec::new(), Durability::Process).await
+    let body = Body::LabelsGrown { labels, action: Some(action) };
+    ledger.fact(body, Vec::new(), Durability::Process).await?;
+    Ok(true)
 }
 
 /// Records a refusal and what the model is told.
@@ -138,6 +146,10 @@ pub(crate) async fn record_denial(
         Target::Model { alias, turn } => (ActionKind::Model, alias.to_owned(), turn, 0, Vec::new()),
         Target::Judge { alias, validator, judge } => {
             (ActionKind::Judge, alias.to_owned(), validator, judge, Vec::new())
+        }
+        Target::Connect { request, .. } => {
+            let (name, asked) = connections::named(ledger, request);
+            (ActionKind::Connect, name, 0, 0, asked)
         }
         Target::Tool { turn, index, call, proof, .. } => {
             let kind = match proof {
@@ -180,19 +192,23 @@ fn recordable_name(name: &str) -> String {
     }
 }
 
-/// Records the intent. It is durable when this returns: only then may the effect happen.
+/// Records the intent, unless something else was recorded since it was decided on: then the ledger has caught up, and
+/// it is to be decided anew. It is durable when this returns: only then may the effect happen.
 pub(crate) async fn record_intent(
     ledger: &mut Ledger,
     action: &Action<'_>,
     permit: &Permit,
     signed: Option<SignedCall>,
-) -> Result<ActionId, RecordError> {
+) -> Result<Option<ActionId>, RecordError> {
     let mut blobs = Vec::new();
     let id = ActionId::from_uuid(ledger.scribe.ids.uuid());
     let (intent, durability) = match action.target {
         Target::Model { alias, turn } => (Intent::Model { alias: alias.to_owned(), turn }, Durability::Power),
         Target::Judge { alias, validator, judge } => {
             (Intent::Judge { alias: alias.to_owned(), validator, judge }, Durability::Power)
+        }
+        Target::Connect { request, .. } => {
+            (connections::intent(ledger, request, &permit.rule, &mut blobs), Durability::Power)
         }
         Target::Tool { turn, index, call, facts, proof } => {
             let arguments = ledger.scribe.blob(recordable(&call.arguments), &mut blobs);
@@ -208,13 +224,13 @@ pub(crate) async fn record_intent(
             };
             // Files of an ephemeral volume and commands in the sandbox are inside the execution: nothing outside
             // it changes, so surviving `kill -9` is enough.
-            (intent, Durability::Process)
+            let foreign = facts.is_some_and(|facts| facts.foreign);
+            (intent, if foreign { Durability::Power } else { Durability::Process })
         }
     };
     let iteration = ledger.state.iteration;
     let body = Body::ActionIntended { action: id, iteration, generation: action.generation, intent };
-    ledger.fact(body, blobs, durability).await?;
-    Ok(id)
+    Ok(ledger.attempt(body, blobs, durability).await?.then_some(id))
 }
 
 /// Records what came of it.
@@ -252,6 +268,9 @@ pub(crate) async fn record_outcome(
                 denied: late.map(|denial| LateDenial { code: denial.code, rule: denial.rule.clone() }),
             };
             (outcome, Settled::Tool { result, denied })
+        }
+        Performed::Connection(ended) => {
+            (connections::outcome(ledger, ended, &mut blobs), Settled::Connection)
         }
         Performed::Interrupted => {
             let result = Some(scribe.blob(INTERRUPTED, &mut blobs));

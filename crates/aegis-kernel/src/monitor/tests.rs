@@ -196,6 +196,7 @@ fn concurrency_is_given_back_when_a_call_ends() {
         limits: vec![("r".into(), limits)],
         max_response_bytes: None,
         questions: Vec::new(),
+        egress: None,
     };
     let limiter = Limiter::default();
     let held = limiter.reserve(&permit, Duration::ZERO).ok().unwrap();
@@ -273,6 +274,7 @@ fn a_layer_that_refuses_gives_back_what_another_let_through() {
         limits: limits.iter().map(|(rule, limits)| ((*rule).to_owned(), *limits)).collect(),
         max_response_bytes: None,
         questions: Vec::new(),
+        egress: None,
     };
     let limiter = Limiter::default();
     assert!(limiter.reserve(&permit(&[("outer", one), ("inner", none)]), Duration::ZERO).is_err());

@@ -4,6 +4,7 @@ use aegis_core::Tenant;
 use aegis_manifest::agent::{self, NetworkMode, Soul, SoulDocument, Validator};
 use aegis_manifest::{AgentManifest, node};
 use aegis_security::constraint::{self, Capability, ConstraintError, RateLimit};
+use aegis_security::egress::{Destination, EgressMode, EgressRuleError, EgressRules};
 use aegis_security::policy::{Authority, Layer, ManifestRules, Network, PolicyError};
 
 /// A policy in Cedar of the node's configuration, checked and compiled: one layer of its own, so that no policy can
@@ -97,6 +98,22 @@ pub(crate) fn compile_soul(manifest: &AgentManifest) -> Result<Option<Layer>, Po
     let name = manifest.metadata.name.as_str();
     let soul = inline_soul(manifest);
     soul.map(|soul| Layer::from_authority(name, &soul_authority(&soul.authority))).transpose()
+}
+
+/// Where a manifest lets its programs connect to, as the layer `PREFIXmanifest:NAME@VERSION`.
+pub(crate) fn egress_rules(manifest: &AgentManifest, prefix: &str) -> Result<EgressRules, EgressRuleError> {
+    let network = &manifest.spec.security.network;
+    let mode = match network.mode {
+        NetworkMode::None => EgressMode::None,
+        NetworkMode::Allow => EgressMode::Allow,
+        NetworkMode::Deny => EgressMode::Deny,
+    };
+    let list = |texts: &[String]| -> Vec<Destination> {
+        texts.iter().map(|text| Destination::from(text.as_str())).collect()
+    };
+    let metadata = &manifest.metadata;
+    let layer = format!("{prefix}manifest:{}@{}", metadata.name, metadata.version);
+    EgressRules::new(layer, mode, &list(&network.allowlist), &list(&network.denylist))
 }
 
 /// What a manifest lists.

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use aegis_core::Denial;
@@ -49,6 +50,8 @@ pub struct EgressGrant {
     pub cut: CancellationToken,
     /// How much may pass.
     pub limits: EgressLimits,
+    /// Bytes left to the execution, all its connections together.
+    pub volume: Arc<AtomicU64>,
     /// Told once when it is over. Dropped without a word, the proxy was itself ended.
     pub ended: oneshot::Sender<EgressOutcome>,
 }
@@ -96,7 +99,7 @@ pub enum EgressEnd {
     Failed(String),
     /// By [`EgressGrant::cut`].
     Cut,
-    /// Too many bytes, too long, or idle too long: which.
+    /// Too many bytes, of the connection or of the execution, too long, or idle too long: which.
     Limit(&'static str),
 }
 

@@ -164,6 +164,8 @@ pub struct SandboxCapabilities {
     pub isolation_missing: Option<String>,
     /// Why memory, cpu and pids cannot be limited for a whole process tree, and what to do.
     pub limits_missing: Option<String>,
+    /// Why programs inside cannot be given connections, and what to do.
+    pub network_missing: Option<String>,
     /// Interpreters in /usr/bin by manifest language, with their version: `("python", "3.11.2", "/usr/bin/python3")`.
     pub interpreters: Vec<(String, String, String)>,
     /// Warnings an operator should see at start.

@@ -94,7 +94,7 @@ impl Driver {
             Settled::Denied(denial) => {
                 Err(Halt::Execution(FailureReason::ValidatorFailed, denial.to_string()))
             }
-            Settled::Interrupted | Settled::Tool { .. } => Err(self.stop_reason()),
+            Settled::Interrupted | Settled::Connection | Settled::Tool { .. } => Err(self.stop_reason()),
         }
     }
 

@@ -6,6 +6,8 @@ use aegis_core::Tenant;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::quantity::ByteSize;
+
 type Settings = serde_json::Map<String, serde_json::Value>;
 
 /// Policies, budgets and freezes.
@@ -21,6 +23,9 @@ pub struct Governance {
     /// Rules on labels, by name, and whether each is on; all are, unless it says otherwise.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub label_rules: BTreeMap<String, bool>,
+    /// What holds for connections of all agents, beside what their manifests say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<NodeNetwork>,
     /// Settings of other parts, by name.
     #[serde(skip_serializing_if = "Settings::is_empty")]
     pub config: Settings,
@@ -31,6 +36,48 @@ impl super::NodeSpec {
     pub fn label_rules_off(&self) -> Vec<String> {
         let rules = self.governance.iter().flat_map(|governance| &governance.label_rules);
         rules.filter(|(_, on)| !**on).map(|(name, _)| name.clone()).collect()
+    }
+}
+
+/// What holds for connections of all agents, beside what their manifests say: both must permit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct NodeNetwork {
+    /// Domains, `*.domain` or CIDR ranges, each perhaps with `:port`: nobody connects to anything else. Empty, every
+    /// public address is open to manifests that name it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("format" = "destinations"))]
+    pub allowlist: Vec<String>,
+    /// Where nobody connects to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("format" = "destinations"))]
+    pub denylist: Vec<String>,
+    /// Ranges that are not public (private, loopback, metadata) and that manifests may open by naming them too; without
+    /// a port at every port.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("format" = "destinations"))]
+    pub private: Vec<String>,
+    /// Domains or `*.domain` whose bytes are vouched for: connecting there brings no label `untrusted`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("format" = "destinations"))]
+    pub trusted: Vec<String>,
+    /// Connections a minute, of all agents of a tenant together.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub connections_per_minute: u32,
+    /// Bytes that may pass through the connections of one execution, both ways together.
+    pub bytes_per_execution: ByteSize,
+}
+
+impl Default for NodeNetwork {
+    fn default() -> Self {
+        Self {
+            allowlist: Vec::new(),
+            denylist: Vec::new(),
+            private: Vec::new(),
+            trusted: Vec::new(),
+            connections_per_minute: 6_000,
+            bytes_per_execution: ByteSize::from_bytes(16 << 30),
+        }
     }
 }
 

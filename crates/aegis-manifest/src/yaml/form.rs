@@ -91,12 +91,31 @@ fn semver(text: &str) -> bool {
 }
 
 /// A domain, `*.domain` or a CIDR range.
+/// The entry without its port; `None` if what stands there is none.
+fn without_port(text: &str) -> Option<&str> {
+    let is_port = |port: &str| !port.starts_with(['0', '+']) && port.parse::<u16>().is_ok();
+    if let Some(rest) = text.strip_prefix('[') {
+        let (inside, port) = rest.split_once(']')?;
+        return (port.is_empty() || port.strip_prefix(':').is_some_and(is_port)).then_some(inside);
+    }
+    match text.split_once(':') {
+        Some((_, port)) if port.contains(':') => Some(text),
+        Some((place, port)) => is_port(port).then_some(place),
+        None => Some(text),
+    }
+}
+
 fn destination(text: &str, shown: &str) -> Result<(), Wrong> {
     const HINT: &str = "write a domain like `api.github.com`, `*.example.org`, or a range like `10.0.0.0/8`";
     let wrong = |hint: &str| Err((format!("{shown} is not a domain or CIDR range"), hint.to_owned()));
     if text.contains("://") {
         return wrong("write the domain alone, without `https://` and path");
     }
+    let Some(text) = without_port(text) else {
+        return wrong(
+            "write a port from 1 to 65535, and an IPv6 range with one in brackets: `[fd00::/8]:8443`",
+        );
+    };
     if let Some((address, bits)) = text.split_once('/') {
         let most = match address.parse::<IpAddr>() {
             Ok(IpAddr::V4(_)) => 32,

@@ -35,7 +35,7 @@ fn the_documented_example_is_read_unchanged() {
 
     let facts = NodeFacts { interpreters: vec![("python".into(), "3.11.2".into())], ..NodeFacts::default() };
     let missing: Vec<String> = parsed.document.unenforced(&facts).into_iter().map(|u| u.path).collect();
-    assert_eq!(missing, ["spec.runtime.isolation", "spec.security.network"]);
+    assert_eq!(missing, ["spec.runtime.isolation"]);
 }
 
 #[test]
@@ -98,6 +98,7 @@ fn validators_are_read_from_both_forms() {
 fn what_a_node_cannot_enforce_is_named_with_a_remedy() {
     let facts = NodeFacts {
         limits_missing: Some("no cgroup".into()),
+        network_missing: Some("not root".into()),
         mount_missing: Some("no /dev/fuse".into()),
         interpreters: vec![("python".into(), "3.9.1".into())],
         ..NodeFacts::default()

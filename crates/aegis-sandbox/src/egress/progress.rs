@@ -1,8 +1,8 @@
 //! What has passed through a connection, and copying under its limits.
 
 use std::net::IpAddr;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use aegis_kernel::port::{EgressEnd, EgressLimits};
@@ -26,6 +26,8 @@ pub(super) enum Direction {
 pub(super) struct Progress {
     started: Instant,
     limits: EgressLimits,
+    /// What is left to the execution.
+    volume: Arc<AtomicU64>,
     sent: AtomicU64,
     received: AtomicU64,
     /// Milliseconds from the start to the last byte.
@@ -34,10 +36,11 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub(super) fn new(limits: EgressLimits) -> Self {
+    pub(super) fn new(limits: EgressLimits, volume: Arc<AtomicU64>) -> Self {
         Self {
             started: Instant::now(),
             limits,
+            volume,
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
             last_ms: AtomicU64::new(0),
@@ -70,6 +73,11 @@ impl Progress {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         if self.sent().saturating_add(self.received()).saturating_add(bytes) > self.limits.bytes {
             return Err(EgressEnd::Limit("bytes"));
+        }
+        let taken =
+            self.volume.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes));
+        if taken.is_err() {
+            return Err(EgressEnd::Limit("volume"));
         }
         counter.fetch_add(bytes, Ordering::Relaxed);
         self.last_ms.store(self.elapsed_ms(), Ordering::Relaxed);

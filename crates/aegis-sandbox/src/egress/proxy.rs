@@ -66,8 +66,8 @@ impl EgressProxy {
             Ok(grant) => grant,
             Err(denial) => return answer::denied(&mut stream, &denial).await,
         };
-        let EgressGrant { layers, raw, cut, limits, ended } = grant;
-        let progress = Progress::new(limits);
+        let EgressGrant { layers, raw, cut, limits, volume, ended } = grant;
+        let progress = Progress::new(limits, volume);
         let end = tokio::select! {
             biased;
             () = cut.cancelled() => EgressEnd::Cut,

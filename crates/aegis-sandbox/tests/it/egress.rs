@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -65,6 +66,7 @@ impl EgressPolicy for Policy {
             raw: permit.raw,
             cut: self.cut.clone(),
             limits: self.limits,
+            volume: Arc::new(AtomicU64::new(u64::MAX)),
             ended,
         })
     }

@@ -6,7 +6,7 @@ use aegis_core::{Denial, DenialCode};
 
 use super::address::{AddressClass, canonical_address};
 use super::host::Host;
-use super::rule::{Destination, EgressRuleError, PORTS_DEFAULT, Rule};
+use super::rule::{Destination, EgressRuleError, PORTS_DEFAULT, Place, Rule};
 
 /// Most entries of one list.
 const ENTRIES_MAX: usize = 1024;
@@ -20,6 +20,8 @@ pub enum EgressMode {
     Allow,
     /// Anywhere public but to the denylist.
     Deny,
+    /// Anywhere public, at any port and with anything in tunnels: other layers decide.
+    Open,
 }
 
 /// A permission to resolve a name, or to look at the address a request is written with.
@@ -38,6 +40,8 @@ pub struct EgressRules {
     mode: EgressMode,
     allow: Vec<Rule>,
     deny: Vec<Rule>,
+    /// What opens addresses that are not public; the allowlist itself, unless the layer keeps the two apart.
+    private: Option<Vec<Rule>>,
 }
 
 impl EgressRules {
@@ -57,7 +61,48 @@ impl EgressRules {
         }
         let allow = allowlist.iter().map(Rule::permitting).collect::<Result<_, _>>()?;
         let deny = denylist.iter().map(Rule::refusing).collect::<Result<_, _>>()?;
-        Ok(Self { layer: layer.into(), mode, allow, deny })
+        Ok(Self { layer: layer.into(), mode, allow, deny, private: None })
+    }
+
+    /// Reads the rules of the layer `node`, which hold for all agents beside their own. Without an allowlist every
+    /// public address is open. Addresses that are not public are closed, whatever other layers say, but for the ranges
+    /// of `private`; one without a port means every port.
+    ///
+    /// # Errors
+    ///
+    /// Fails on the first entry that cannot be a rule, or a name among `private`.
+    pub fn of_node(
+        allowlist: &[Destination],
+        denylist: &[Destination],
+        private: &[Destination],
+    ) -> Result<Self, EgressRuleError> {
+        let mode = if allowlist.is_empty() { EgressMode::Open } else { EgressMode::Allow };
+        let rules = Self::new("node", mode, allowlist, denylist)?;
+        if private.len() > ENTRIES_MAX {
+            return Err(EgressRuleError::TooMany(ENTRIES_MAX));
+        }
+        let range = |entry: &Destination| {
+            let rule = Rule::refusing(entry)?;
+            let is_range = matches!(rule.place, Place::Range(_));
+            if is_range { Ok(rule) } else { Err(EgressRuleError::Form(entry.text.clone())) }
+        };
+        let private = private.iter().map(range).collect::<Result<_, _>>()?;
+        Ok(Self { private: Some(private), ..rules })
+    }
+
+    /// Places of the entries that decide about this host and port: of the allowlist those that permit it, of the
+    /// denylist those that refuse it.
+    pub fn matching(&self, host: &Host, port: u16) -> Vec<usize> {
+        let permits = |rule: &Rule| rule.means(host) && rule.permits_port(port);
+        let refuses = |rule: &Rule| rule.means(host) && rule.refuses_port(port);
+        let places = |rules: &[Rule], means: &dyn Fn(&Rule) -> bool| {
+            rules.iter().enumerate().filter(|(_, rule)| means(rule)).map(|(place, _)| place).collect()
+        };
+        match self.mode {
+            EgressMode::None | EgressMode::Open => Vec::new(),
+            EgressMode::Allow => places(&self.allow, &permits),
+            EgressMode::Deny => places(&self.deny, &refuses),
+        }
     }
 
     /// The layer's name.
@@ -70,7 +115,7 @@ impl EgressRules {
         match self.mode {
             EgressMode::None => false,
             EgressMode::Allow => !self.allow.is_empty(),
-            EgressMode::Deny => true,
+            EgressMode::Deny | EgressMode::Open => true,
         }
     }
 
@@ -96,6 +141,7 @@ impl EgressRules {
                 format!("`{host}:{port}`: connections are not permitted at all"),
                 format!("write `mode: allow` with `{host}` in `security.network.allowlist`"),
             )),
+            EgressMode::Open => Ok(NamePermit { rule: format!("{}/mode:open", self.layer), raw: true }),
             EgressMode::Deny if PORTS_DEFAULT.contains(&port) => {
                 Ok(NamePermit { rule: format!("{}/mode:deny", self.layer), raw: false })
             }
@@ -178,11 +224,15 @@ impl EgressRules {
             None if !is_own => return Ok(()),
             _ => "this machine's own",
         };
-        let stated = self.mode == EgressMode::Allow
-            && self.allow.iter().any(|rule| {
-                let meant_so = rule.names_only(meant) || (rule.states(meant) && what != "this machine's own");
-                rule.permits_port(port) && meant_so
-            });
+        let opens =
+            |rule: &Rule| rule.names_only(meant) || (rule.states(meant) && what != "this machine's own");
+        let stated = match &self.private {
+            Some(ranges) => ranges.iter().any(|rule| rule.refuses_port(port) && opens(rule)),
+            None if self.mode == EgressMode::Allow => {
+                self.allow.iter().any(|rule| rule.permits_port(port) && opens(rule))
+            }
+            None => false,
+        };
         if stated {
             return Ok(());
         }
@@ -195,7 +245,11 @@ impl EgressRules {
         } else {
             format!("[{meant}/128]{suffix}")
         };
-        let remedy = format!("if it is meant, add `{range}` to `security.network.allowlist` beside the name");
+        let remedy = if self.private.is_some() {
+            format!("if it is meant, the operator adds `{range}` to `spec.governance.network.private`")
+        } else {
+            format!("if it is meant, add `{range}` to `security.network.allowlist` beside the name")
+        };
         Err(denial(format!("{}/address", self.layer), why, remedy))
     }
 

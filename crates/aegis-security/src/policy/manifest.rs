@@ -4,9 +4,11 @@ use super::draft::{Draft, Scope};
 use super::schema::{ActionName, Kind};
 use super::{Layer, PolicyError};
 use crate::constraint::DomainPattern;
+use crate::egress::{Destination, EgressMode, EgressRules};
 
-/// Where a manifest lets its programs connect to. An entry is a host, `*.domain`, or an address or CIDR range; the last
-/// two are decided by the egress rules, which say so in a question's `matched` (`manifest:…/network:INDEX`).
+/// Where a manifest lets its programs connect to. An entry is a host, `*.domain`, or an address or CIDR range, each
+/// perhaps with a port; addresses, ranges and ports are decided by the egress rules, which say so in a question's
+/// `matched` (`manifest:…/network:INDEX`).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Network {
     /// Nowhere.
@@ -88,7 +90,7 @@ fn network(layer: &str, network: &Network, drafts: &mut Vec<Draft>) -> Result<()
             Draft::forbid(id, format!("spec.security.network.denylist lists `{entry}`"))
                 .remedy(format!("remove `{entry}` from spec.security.network.denylist"))
         };
-        drafts.push(if is_address_rule(entry) {
+        drafts.push(if is_decided_elsewhere(entry) {
             draft.on(ActionName::Connect, Scope::Any).when_matched(&rule)
         } else {
             draft.on_domains(&DomainPattern::new(entry)?)
@@ -97,9 +99,8 @@ fn network(layer: &str, network: &Network, drafts: &mut Vec<Draft>) -> Result<()
     Ok(())
 }
 
-/// An address or a CIDR range.
-fn is_address_rule(entry: &str) -> bool {
-    let (address, bits) =
-        entry.split_once('/').map_or((entry, None), |(address, bits)| (address, Some(bits)));
-    address.parse::<std::net::IpAddr>().is_ok() && bits.is_none_or(|bits| bits.parse::<u8>().is_ok())
+/// An address, a CIDR range, or anything with a port.
+fn is_decided_elsewhere(entry: &str) -> bool {
+    let known = || EgressRules::new("", EgressMode::Deny, &[], &[Destination::from(entry)]).is_ok();
+    (entry.contains([':', '/']) || entry.parse::<std::net::IpAddr>().is_ok()) && known()
 }

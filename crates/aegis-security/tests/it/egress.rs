@@ -407,3 +407,49 @@ fn waiting_for_a_client_hello_has_an_end() {
     assert_eq!(ClientHello::parse(&bytes[..CLIENT_HELLO_BYTES_MAX - 1]), Ok(None));
     assert_eq!(ClientHello::parse(&bytes), Err(ClientHelloError::TooLong));
 }
+
+#[test]
+fn the_nodes_layer_leaves_names_to_others_and_keeps_private_addresses_shut() {
+    let list = |texts: &[&str]| texts.iter().map(|text| Destination::from(*text)).collect::<Vec<_>>();
+    let node =
+        EgressRules::of_node(&[], &list(&["bad.example.org"]), &list(&["10.1.0.0/16:8443", "127.0.0.0/8"]));
+    let node = node.unwrap();
+    assert!(node.is_open() && node.permits_name(&host("db.example.org"), 5432).unwrap().raw);
+    let refused = node.permits_name(&host("bad.example.org"), 443).unwrap_err();
+    assert_eq!(refused.rule, "node/denylist:0");
+    for (address, port, permitted) in [
+        ("93.184.215.14", 5432, true),
+        ("10.1.2.3", 8443, true),
+        ("10.1.2.3", 443, false),
+        ("10.2.0.1", 8443, false),
+        ("127.0.0.1", 1, true),
+        ("169.254.169.254", 80, false),
+        ("::ffff:169.254.169.254", 80, false),
+        ("fd00::1", 80, false),
+    ] {
+        let answer = node.permits_addresses(&host("a.example.org"), &[ip(address)], port, &[]);
+        assert_eq!(answer.is_ok(), permitted, "{address}:{port} {answer:?}");
+        if let Err(denial) = answer {
+            assert_eq!(denial.rule, "node/address");
+            assert!(denial.remedy.contains("spec.governance.network.private"), "{}", denial.remedy);
+        }
+    }
+    let narrowed = EgressRules::of_node(&list(&["*.example.org"]), &[], &[]).unwrap();
+    assert!(narrowed.permits_name(&host("a.example.org"), 443).is_ok());
+    assert_eq!(narrowed.permits_name(&host("example.net"), 443).unwrap_err().rule, "node/allowlist");
+    assert!(EgressRules::of_node(&[], &[], &list(&["intranet.example.org"])).is_err(), "a name is no range");
+}
+
+#[test]
+fn the_entries_that_decide_are_named_by_their_places() {
+    let entries = ["a.example.org", "*.example.org:8443", "10.0.0.0/8:8443"];
+    let allow = rules(EgressMode::Allow, &entries, &[]);
+    assert_eq!(allow.matching(&host("a.example.org"), 443), [0]);
+    assert_eq!(allow.matching(&host("a.example.org"), 8443), [1]);
+    assert_eq!(allow.matching(&host("10.1.2.3"), 8443), [2]);
+    assert!(allow.matching(&host("10.1.2.3"), 443).is_empty());
+    let deny = rules(EgressMode::Deny, &[], &["a.example.org", "10.0.0.0/8:80"]);
+    assert_eq!(deny.matching(&host("a.example.org"), 5432), [0]);
+    assert!(deny.matching(&host("10.1.2.3"), 443).is_empty());
+    assert!(rules(EgressMode::None, &[], &[]).matching(&host("a.example.org"), 443).is_empty());
+}

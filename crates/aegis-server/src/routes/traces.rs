@@ -130,6 +130,7 @@ fn name(first: &Body) -> String {
             Intent::Model { alias, .. } => format!("model {alias}"),
             Intent::Tool { tool, .. } | Intent::External { tool, .. } => format!("tool {tool}"),
             Intent::Judge { alias, .. } => format!("judge {alias}"),
+            Intent::Connect { host, port, .. } => format!("connect {host}:{port}"),
         },
         Body::ActionDenied { name, .. } => format!("denied {name}"),
         Body::ValidatorCompleted { verdict, .. } => format!("validator {}", verdict.validator),
@@ -157,6 +158,11 @@ fn facts(body: &Body, into: &mut BTreeMap<String, Value>) {
                 Outcome::ModelFailed { failure, attempts, .. } => {
                     add("failure", value!(failure));
                     add("attempts", value!(attempts));
+                }
+                Outcome::Connection { end, bytes_sent, bytes_received, .. } => {
+                    add("end", value!(end));
+                    add("bytes_sent", value!(bytes_sent));
+                    add("bytes_received", value!(bytes_received));
                 }
                 Outcome::Tool { is_error, exit_code, size, .. } => {
                     add("is_error", value!(is_error));

@@ -31,6 +31,8 @@ mod misbehaving_models;
 #[cfg(test)]
 mod models;
 #[cfg(test)]
+mod network;
+#[cfg(test)]
 mod observe;
 #[cfg(test)]
 mod ordinary_user;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use aegis_core::{Denial, DenialCode};
 use aegis_manifest::node::SecurityContext as Named;
 use aegis_security::constraint::{self, ConstraintError, PathPattern, RateLimit, Request, SecurityContext};
+use aegis_security::egress::EgressRules;
 use aegis_security::policy::Layer;
 use serde_json::Value;
 
@@ -12,7 +13,7 @@ use super::governed::GovernedValues;
 use super::{Member, Survey};
 use crate::kernel::KernelSettings;
 use crate::monitor::limiter::Limits;
-use crate::policy::{compile_soul, manifest_rules, security_context};
+use crate::policy::{compile_soul, egress_rules, manifest_rules, security_context};
 use crate::port::Access;
 use crate::validation::Schema;
 
@@ -26,6 +27,8 @@ pub(super) struct Standing {
     read: Vec<PathPattern>,
     write: Vec<PathPattern>,
     context: SecurityContext,
+    /// Where its manifest lets programs connect to.
+    pub(super) egress: EgressRules,
     /// What capabilities demand of arguments, beside the schema as the context states it.
     argument_schemas: Vec<(Value, Schema)>,
 }
@@ -74,7 +77,9 @@ impl Standing {
         layers.extend(own.iter().map(|layer| layer.of_ancestor(ancestor)));
         let files = &spec.security.filesystem;
         let write = if files.read_only { Ok(Vec::new()) } else { patterns(&files.write) };
+        let egress = egress_rules(&member.manifest, &prefix);
         Ok(Self {
+            egress: egress.map_err(|error| format!("spec.security.network: {error}"))?,
             prefix,
             read: patterns(&files.read).map_err(|error| error.to_string())?,
             write: write.map_err(|error| error.to_string())?,
