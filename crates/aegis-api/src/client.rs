@@ -1,6 +1,7 @@
 //! The typed client: one method a route, errors as diagnoses with their stable code.
 
 mod secrets;
+mod servers;
 mod stream;
 
 use std::net::IpAddr;

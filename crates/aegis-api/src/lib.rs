@@ -7,6 +7,7 @@ mod event;
 mod policy;
 mod problem;
 mod secret;
+mod server;
 mod terminal;
 mod wire;
 
@@ -18,6 +19,7 @@ pub use policy::{
 };
 pub use problem::Problem;
 pub use secret::{Secret, SetSecret};
+pub use server::{AcceptServer, Server, ServerDetail, ServerLine, ServerState, Tool};
 pub use terminal::{printable_json, printable_line, printable_text};
 pub use wire::{
     Agent, AgentRef, AgentVersion, ApiKey, AuditEvent, Checkpoint, CreatedKey, Deployed, ExecuteRequest,

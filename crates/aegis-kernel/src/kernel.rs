@@ -4,10 +4,11 @@ mod agents;
 mod door;
 mod executions;
 mod policies;
+mod served;
 mod types;
 mod volumes;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use aegis_core::{Diagnosis, Tenant};
@@ -45,6 +46,7 @@ impl Kernel {
             doors: Doors::default(),
             router: Router::new(&ports.tools),
             redactions: Redactions::new(Arc::clone(&ports.secrets)),
+            servers: OnceLock::new(),
             bootstrap: Arc::clone(&settings.bootstrap),
             ports,
         };

@@ -25,15 +25,17 @@ pub use journal::{
 pub use model::{Model, ModelFacts};
 pub use sandbox::{
     API_PORT, API_SOCKET, ControlConnection, Door, DoorConnection, DoorStream, Doors, EGRESS_PORT, Ended,
-    HostFile, Mount, Role, Sandbox, SandboxCapabilities, SandboxError, SandboxLimits, SandboxSpec, Sandboxed,
-    Violation,
+    HostFile, Mount, Pipes, Role, Sandbox, SandboxCapabilities, SandboxError, SandboxLimits, SandboxSpec,
+    Sandboxed, Violation,
 };
 pub use secrets::{
     KnownSecret, Resolved, SECRET_BYTES_MAX, SECRET_BYTES_MIN, SecretError, SecretName, SecretRecord,
     SecretReference, SecretStore, Secrets, StoredSecret, check_secret_value,
 };
 pub use sessions::{Claimed, SessionError, Sessions, SmcpSession};
-pub use tool::{Access, Governed, GovernedKind, ToolContext, ToolError, ToolFacts, ToolHost};
+pub use tool::{
+    Access, Governed, GovernedKind, ServerTools, ToolContext, ToolError, ToolFacts, ToolHost, ToolServers,
+};
 pub use volume::{
     DirectoryEntry, FileKind, FileMeta, FileRange, FileRecords, Files, Grant, PathRules, Tree, TreeEntry,
     Volume, VolumeError, VolumeSpec, Workspace,

@@ -5,7 +5,9 @@ mod command;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::port::{ToolFacts, ToolHost};
+use aegis_manifest::agent::ToolRef;
+
+use crate::port::{ServerTools, ToolFacts, ToolHost};
 
 pub(crate) use command::{COMMAND_RUN, Command, command_result, command_run_facts};
 
@@ -56,5 +58,37 @@ impl Router {
             return Some(Home::Sandbox(Arc::clone(&self.sandbox)));
         }
         self.hosted.get(name).map(|(host, facts)| Home::Host(Arc::clone(host), Arc::clone(facts)))
+    }
+}
+
+/// What one run may find: the node's tools, then those of its tenant's servers as they stood when it was prepared.
+pub(crate) struct Found<'a> {
+    pub(crate) router: &'a Router,
+    pub(crate) served: Option<&'a Arc<dyn ServerTools>>,
+}
+
+impl Found<'_> {
+    /// Where the tool called `name` lives.
+    pub(crate) fn find(&self, name: &str) -> Option<Home> {
+        self.router.find(name).or_else(|| {
+            let served = self.served?;
+            let facts = served.tools().iter().find(|facts| facts.schema.name == name)?;
+            let host: Arc<dyn ToolHost> = Arc::clone(served) as Arc<dyn ToolHost>;
+            Some(Home::Host(host, Arc::new(facts.clone())))
+        })
+    }
+
+    /// The names of all that may be found.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        let served = self.served.into_iter().flat_map(|served| served.tools());
+        self.router.names().chain(served.map(|facts| facts.schema.name.as_str()))
+    }
+
+    /// The name a manifest's entry has here.
+    pub(crate) fn name_of<'b>(&'b self, tool: &'b ToolRef) -> Option<&'b str> {
+        match &tool.server {
+            None => Some(&tool.name),
+            Some(server) => self.served?.named(server, &tool.name),
+        }
     }
 }

@@ -4,8 +4,8 @@ use aegis_core::Diagnosis;
 
 use crate::AgentManifest;
 use crate::agent::{
-    Advanced, ContextItem, Isolation, Language, NetworkMode, ScheduleType, Soul, StorageClass, ToolRef,
-    Validator, VolumeType,
+    Advanced, ContextItem, Isolation, Language, NetworkMode, ScheduleType, Soul, StorageClass, Validator,
+    VolumeType,
 };
 
 /// What the adapters of a node say of themselves.
@@ -266,15 +266,9 @@ fn souls(manifest: &AgentManifest, list: &mut List) {
 fn others(manifest: &AgentManifest, list: &mut List) {
     let spec = &manifest.spec;
     souls(manifest, list);
-    let configured = |tool: &&ToolRef| tool.server.is_none() && tool.config.is_some();
-    for (index, _) in spec.tools.iter().enumerate().filter(|(_, tool)| configured(tool)) {
-        let what = "built-in tools take no settings, and tool servers are not in this build";
+    for (index, _) in spec.tools.iter().enumerate().filter(|(_, tool)| tool.config.is_some()) {
+        let what = "tools take no settings of an agent";
         list.add(format!("spec.tools[{index}].config"), what, "remove it");
-    }
-    for (index, tool) in spec.tools.iter().enumerate().filter(|(_, tool)| tool.server.is_some()) {
-        let what =
-            format!("the tool `{}` comes from a tool server, and those are not in this build", tool.name);
-        list.add(format!("spec.tools[{index}].server"), what, "use a built-in tool");
     }
     if spec
         .schedule

@@ -97,8 +97,8 @@ pub(crate) fn check(spec: &SandboxSpec) -> Result<(), SandboxError> {
             return refuse(format!("`{}` is not a file name for {RUN_INSIDE}", file.name));
         }
     }
-    if spec.role == Role::Validator && spec.doors != Doors::NONE {
-        return refuse("a validator has no doors".to_owned());
+    if spec.role != Role::Bootstrap && spec.doors != Doors::NONE {
+        return refuse("a validator or a server has no doors".to_owned());
     }
     let mut seen: Vec<&str> = Vec::new();
     for mount in &spec.mounts {

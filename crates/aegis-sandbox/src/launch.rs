@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use aegis_core::{ExecutionId, SandboxFacts};
-use aegis_kernel::port::{Doors as SpecDoors, Role, SandboxCapabilities, SandboxError, SandboxSpec};
+use aegis_kernel::port::{Doors as SpecDoors, Pipes, Role, SandboxCapabilities, SandboxError, SandboxSpec};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{MemfdFlags, SeekFrom, memfd_create, seek};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
@@ -215,7 +215,7 @@ fn start(
         output_bytes_max: spec.output_bytes_max,
     };
     let ended = guardian::start(watch, Arc::clone(&guarded));
-    Ok(Running::new(facts, guarded, listener, doors, ended))
+    Ok(Running::new(facts, guarded, (listener, doors, born.pipes), ended))
 }
 
 /// A sandbox whose first process is known and waits for a byte before it becomes the program: a program that ends at
@@ -227,6 +227,8 @@ struct Born {
     stdout: PipeReader,
     stderr: PipeReader,
     status: Status,
+    /// A server's streams, which the guardian does not read.
+    pipes: Option<Pipes>,
 }
 
 type Listener = Option<std::os::unix::net::UnixListener>;
@@ -236,17 +238,25 @@ fn begin(engine: &Engine, spec: &SandboxSpec, folder: &RunFolder) -> Result<(Lis
     folder.write_files(&spec.files).map_err(io)?;
     let listener = match spec.role {
         Role::Bootstrap => Some(folder.listen().map_err(io)?),
-        Role::Validator => None,
+        Role::Validator | Role::Server => None,
     };
     let (status, status_end) = pipe().map_err(io)?;
     let (stdout, stdout_end) = pipe().map_err(io)?;
     let (stderr, stderr_end) = pipe().map_err(io)?;
     let (block, go) = pipe().map_err(io)?;
-    let launch = bubblewrap(engine, spec, folder, [status_end, stdout_end, stderr_end], block)?;
+    let (stdin_end, stdin) = pipe().map_err(io)?;
+    let launch = bubblewrap(engine, spec, folder, [status_end, stdout_end, stderr_end], [block, stdin_end])?;
     let child = engine.spawner.spawn(launch).map_err(|error| {
         SandboxError::Start(format!("`{}` did not start: {error}", engine.settings.bubblewrap.display()))
     })?;
-    let born = first_process(child, status, stdout, stderr, go)?;
+    let mut born = first_process(child, status, stdout, stderr, go)?;
+    if spec.role == Role::Server {
+        // The guardian is given streams that have ended already.
+        let (ended_out, ended_err) = (pipe().map_err(io)?.0, pipe().map_err(io)?.0);
+        let stdout = std::mem::replace(&mut born.stdout, ended_out);
+        let stderr = std::mem::replace(&mut born.stderr, ended_err);
+        born.pipes = Some(Pipes { stdin, stdout, stderr });
+    }
     if engine.own_uid != 0 && engine.hierarchies.is_none() {
         limit_processes(born.first.pid, spec.limits.pids);
     }
@@ -259,7 +269,7 @@ fn bubblewrap(
     spec: &SandboxSpec,
     folder: &RunFolder,
     [status, stdout, stderr]: [PipeWriter; 3],
-    block: PipeReader,
+    [block, stdin]: [PipeReader; 2],
 ) -> Result<Launch, SandboxError> {
     let io = |error: io::Error| SandboxError::Io(error.to_string());
     let mut keep: Vec<OwnedFd> = vec![status.into()];
@@ -291,8 +301,7 @@ fn bubblewrap(
     let mut command = Command::new(&engine.settings.bubblewrap);
     command.args(["--args", &list.as_raw_fd().to_string(), "--"]).args(&spec.argv);
     keep.push(list);
-    let (empty, _) = pipe().map_err(io)?;
-    command.env_clear().current_dir("/").stdin(empty).stdout(stdout).stderr(stderr);
+    command.env_clear().current_dir("/").stdin(stdin).stdout(stdout).stderr(stderr);
     if engine.own_uid == 0 {
         command.gid(spec.uid).uid(spec.uid);
     }
@@ -334,7 +343,7 @@ fn first_process(
     let mut status = Status::new(status);
     loop {
         if let Some(first) = status.child_pid().and_then(Identity::read) {
-            return Ok(Born { child, first, go, stdout, stderr, status });
+            return Ok(Born { child, first, go, stdout, stderr, status, pipes: None });
         }
         let left = deadline.saturating_duration_since(Instant::now());
         let readable = {

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixListener;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aegis_core::SandboxFacts;
-use aegis_kernel::port::{ControlConnection, DoorConnection, Ended, SandboxError, Sandboxed};
+use aegis_kernel::port::{ControlConnection, DoorConnection, Ended, Pipes, SandboxError, Sandboxed};
 use async_trait::async_trait;
 use tokio::sync::watch;
 
@@ -19,6 +19,7 @@ pub(crate) struct Running {
     guarded: Arc<Guarded>,
     listener: Mutex<Option<UnixListener>>,
     doors: Option<Doors>,
+    pipes: Mutex<Option<Pipes>>,
     outcome: watch::Receiver<Outcome>,
 }
 
@@ -27,11 +28,11 @@ impl Running {
     pub(crate) fn new(
         facts: SandboxFacts,
         guarded: Arc<Guarded>,
-        listener: Option<UnixListener>,
-        doors: Option<Doors>,
+        (listener, doors, pipes): (Option<UnixListener>, Option<Doors>, Option<Pipes>),
         outcome: watch::Receiver<Outcome>,
     ) -> Self {
-        Self { facts, guarded, listener: Mutex::new(listener), doors, outcome }
+        let (listener, pipes) = (Mutex::new(listener), Mutex::new(pipes));
+        Self { facts, guarded, listener, doors, pipes, outcome }
     }
 
     async fn outcome(&self) -> Result<Ended, SandboxError> {
@@ -79,6 +80,13 @@ impl Sandboxed for Running {
             }
             connection = doors.accept(&self.guarded, &self.facts) => connection,
         }
+    }
+
+    fn pipes(&self) -> Result<Pipes, SandboxError> {
+        let pipes = self.pipes.lock().unwrap_or_else(PoisonError::into_inner).take();
+        pipes.ok_or_else(|| {
+            SandboxError::Start("this sandbox keeps its standard streams, or they were taken".to_owned())
+        })
     }
 
     async fn wait(&self) -> Result<Ended, SandboxError> {

@@ -14,6 +14,7 @@ use aegis_models::Router;
 use aegis_sandbox::{EgressProxy, ProcessSandbox, SandboxSettings};
 use aegis_store::{Door, NodeSecrets, OpenError, Store};
 use aegis_tools::FileTools;
+use aegis_tools::mcp::McpServers;
 use aegis_volume::{LocalSettings, LocalVolumes};
 
 use crate::app::ManifestFacts;
@@ -21,6 +22,7 @@ use crate::config::LoadedConfig;
 use crate::models::{self, Gathered};
 use crate::providers::Providers;
 use crate::run_folder::{mark, run_folder};
+use crate::servers::{self, ServerEvents};
 use crate::system::{SystemClock, SystemIds};
 use crate::{secrets, signing_keys};
 
@@ -45,6 +47,8 @@ pub(crate) struct Composed {
     pub(crate) missing: Vec<String>,
     pub(crate) door: Arc<Door>,
     pub(crate) tokens: Arc<TokenKeys>,
+    pub(crate) servers: Arc<McpServers>,
+    pub(crate) server_events: ServerEvents,
 }
 
 /// Composes a daemon of the folder `home`.
@@ -89,6 +93,9 @@ pub(crate) async fn compose(
         ids: ids.clone(),
     };
     let kernel = Kernel::new(ports, kernel_settings(config));
+    let parts = servers::Parts { sandbox: sandbox.clone(), secrets, clock: clock.clone(), ids: ids.clone() };
+    let (servers, server_events) = servers::open(home, node, kernel.tool_names(), parts).await?;
+    kernel.use_servers(servers.clone());
     let mut seed = [0u8; 8];
     ids.fill(&mut seed);
     let providers = Arc::new(Providers::new(home, u64::from_ne_bytes(seed)));
@@ -106,6 +113,8 @@ pub(crate) async fn compose(
         missing,
         door,
         tokens,
+        servers,
+        server_events,
     })
 }
 

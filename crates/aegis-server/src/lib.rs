@@ -25,6 +25,7 @@ mod routes;
 mod run_folder;
 mod secrets;
 mod serve;
+mod servers;
 mod signing_keys;
 mod stream;
 mod system;

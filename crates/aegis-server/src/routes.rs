@@ -8,6 +8,7 @@ mod keys;
 mod node;
 mod policy;
 mod secrets;
+mod servers;
 mod smcp;
 mod traces;
 mod volumes;
@@ -64,6 +65,11 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/v1/keys", get(keys::list).post(keys::create))
         .route("/v1/keys/rotate", post(keys::rotate))
         .route("/v1/keys/{id}", axum::routing::delete(keys::revoke))
+        .route("/v1/servers", get(servers::list))
+        .route("/v1/servers/{name}", get(servers::show))
+        .route("/v1/servers/{name}/accept", post(servers::accept))
+        .route("/v1/servers/{name}/logs", get(servers::logs))
+        .route("/v1/tools", get(servers::tools))
         .route("/v1/traces", get(traces::list))
         .route("/v1/traces/{id}", get(traces::show))
         .route("/v1/audit/events", get(audit::events))

@@ -22,6 +22,7 @@ use crate::folder::Folder;
 use crate::guard::{Hosts, Refusals, record_counted, record_refusals};
 use crate::idempotency::Turns;
 use crate::inside::Inside;
+use crate::servers::record_events;
 use crate::token::Token;
 use crate::{VERSION, listen, models, platform, routes, secrets};
 
@@ -60,8 +61,10 @@ pub async fn serve(config: LoadedConfig, options: Options) -> Result<(), Diagnos
     let composed = compose::compose(folder.path(), &config, options.accept_restored).await?;
     let stop = CancellationToken::new();
     let app = Arc::new(app(&config, &folder, address, &composed, &stop)?);
-    let Composed { kernel, store, providers, sandbox, used, door, .. } = composed;
+    let Composed { kernel, store, providers, sandbox, servers, server_events, used, door, .. } = composed;
     let tasks = TaskTracker::new();
+    let servers_stopped = CancellationToken::new();
+    let recorder = tokio::spawn(record_events(app.clone(), server_events, servers_stopped.clone()));
     kernel.attend(Arc::new(Inside::new(&app, tasks.clone())));
     tasks.spawn(listen::listen(listener, routes::router(&app), stop.clone()));
     tasks.spawn(record_refusals(app.clone(), stop.clone()));
@@ -80,6 +83,10 @@ pub async fn serve(config: LoadedConfig, options: Options) -> Result<(), Diagnos
     kernel.shutdown(STOP_GRACE).await;
     tasks.close();
     tasks.wait().await;
+    servers.stop().await;
+    // What they told until then is recorded; nobody tells more.
+    servers_stopped.cancel();
+    let _ = recorder.await;
     record_counted(&app).await;
     if started.is_ok() {
         record(&app, Body::DaemonStopped {}).await;
@@ -119,6 +126,7 @@ pub(crate) fn app(
         router: composed.router.clone(),
         secrets: composed.secrets.clone(),
         providers: composed.providers.clone(),
+        servers: composed.servers.clone(),
         home: folder.path().to_owned(),
         address,
         ready: AtomicBool::new(false),

@@ -4,6 +4,7 @@ mod evidence;
 mod key;
 mod policy;
 mod secret;
+mod server;
 
 use std::path::PathBuf;
 
@@ -13,6 +14,7 @@ pub(crate) use evidence::{Audit, Filter, Journal, Trace, Verified};
 pub(crate) use key::Key;
 pub(crate) use policy::Policy;
 pub(crate) use secret::Secret;
+pub(crate) use server::{Server, Tool};
 
 use crate::later::Later;
 
@@ -124,6 +126,12 @@ pub(crate) enum Command {
     /// Look after API keys
     #[command(subcommand)]
     Key(Key),
+    /// List and call tools
+    #[command(subcommand)]
+    Tool(Tool),
+    /// Look after tool servers
+    #[command(subcommand)]
+    Server(Server),
     /// Ask the record, and check it
     #[command(subcommand)]
     Audit(Audit),

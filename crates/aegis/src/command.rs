@@ -9,6 +9,7 @@ mod key;
 mod logs;
 mod policy;
 mod secret;
+mod server;
 mod task;
 mod up;
 mod volume;
@@ -37,6 +38,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Secret(command) => secret::run(&global, command).await,
         Command::Policy(command) => policy::run(&global, command).await,
         Command::Key(command) => key::run(&global, command).await,
+        Command::Server(command) => server::servers(&global, command).await,
+        Command::Tool(command) => server::tools(&global, command).await,
         Command::Audit(command) => evidence::audit(&global, command).await,
         Command::Journal(command) => evidence::journal(&global, command).await,
         Command::Trace(Trace::List { limit, cursor }) => {

@@ -65,10 +65,6 @@ later! {
     Nexus = "nexus" ["query", "show", "lineage"];
     /// Report return on investment (not in this version)
     Roi = "roi" ["report"];
-    /// List and call tools (not in this version)
-    Tool = "tool" ["list", "call"];
-    /// Look after tool servers (not in this version)
-    Server = "server" ["add", "list", "show", "accept", "logs"];
     /// Look after swarms (not in this version)
     Swarm = "swarm" ["list", "show", "cancel"];
     /// Look at agents' memory (not in this version)

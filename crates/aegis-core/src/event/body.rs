@@ -31,6 +31,10 @@ macro_rules! bodies {
     };
 }
 
+const fn once() -> u32 {
+    1
+}
+
 bodies! {
     /// A manifest was accepted under a version.
     AgentDeployed = "agent.deployed" {
@@ -492,5 +496,15 @@ bodies! {
         method: String,
         /// Whether it was granted.
         granted: bool,
+        /// How often, since this was last recorded.
+        #[serde(default = "once")]
+        times: u32,
+    }
+    /// A tool server that was held describes itself again as was accepted.
+    ServerReleased = "server.released" {
+        /// Its name.
+        server: Name,
+        /// SHA-256 of the canonical description.
+        digest: Sha256,
     }
 }

@@ -292,4 +292,6 @@ pub enum ServerEnd {
     MessageTooLarge,
     /// It was told to.
     Told,
+    /// Nobody called it for a while; the next call starts it again.
+    Idle,
 }

@@ -9,8 +9,8 @@ use aegis_manifest::AgentManifest;
 use aegis_manifest::agent::{AccessMode, ContextItem, Target, Validator, Volume};
 use aegis_manifest::template;
 
-use crate::port::{Doors, PathRules, SandboxLimits, ToolFacts};
-use crate::tools::{Home, Router};
+use crate::port::{Doors, PathRules, SandboxLimits, ServerTools, ToolFacts};
+use crate::tools::{Found, Home};
 
 /// Hours an ephemeral volume is kept after its execution unless the manifest says otherwise.
 const TTL_HOURS_DEFAULT: u32 = 24;
@@ -47,16 +47,18 @@ pub(crate) struct Blueprint {
     pub(crate) scope: String,
     /// Ways to the daemon for programs inside.
     pub(crate) doors: Doors,
+    /// The tools of servers, as they stood when the run was prepared.
+    pub(crate) served: Option<Arc<dyn ServerTools>>,
 }
 
 impl Blueprint {
     /// Reads a manifest that this node can enforce.
-    pub(crate) fn of(agent: AgentId, manifest: &AgentManifest, router: &Router, interpreter: &str) -> Self {
+    pub(crate) fn of(agent: AgentId, manifest: &AgentManifest, found: &Found<'_>, interpreter: &str) -> Self {
         let spec = &manifest.spec;
         let tools: Vec<_> = spec
             .tools
             .iter()
-            .filter_map(|tool| router.find(&tool.name))
+            .filter_map(|tool| found.find(&tool.name))
             .map(|home| match home {
                 Home::Sandbox(facts) | Home::Host(_, facts) => facts,
             })
@@ -93,6 +95,7 @@ impl Blueprint {
                 .clone()
                 .unwrap_or_else(|| aegis_manifest::node::SecurityContext::DEFAULT_NAME.to_owned()),
             doors: Doors { api: spec.runtime.inner_api, egress: !spec.security.network.is_none() },
+            served: found.served.map(Arc::clone),
         }
     }
 }

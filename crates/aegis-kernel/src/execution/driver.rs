@@ -1,6 +1,6 @@
 //! The loop: what is next, do it, record it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use aegis_core::execution::{FailureReason, Input, Next, next};
@@ -14,6 +14,7 @@ use crate::door::{Doors, OpenDoor};
 use crate::egress::OpenOutlet;
 use crate::kernel::Ports;
 use crate::monitor::{Authority, Monitor};
+use crate::port::ToolServers;
 use crate::record::{Ledger, RecordError};
 use crate::redaction::Redactions;
 use crate::tools::Router;
@@ -24,6 +25,8 @@ pub(crate) struct Services {
     pub(crate) monitor: Monitor,
     pub(crate) router: Router,
     pub(crate) redactions: Redactions,
+    /// Tool servers, if the node has any.
+    pub(crate) servers: OnceLock<Arc<dyn ToolServers>>,
     pub(crate) bootstrap: Arc<str>,
     pub(crate) doors: Doors,
 }

@@ -19,7 +19,7 @@ use crate::dispatch::Down;
 use crate::monitor::{Action, Performed, Proof, Settled, Target};
 use crate::port::{ToolContext, ToolError};
 use crate::redaction;
-use crate::tools::{self, Home};
+use crate::tools::{self, Found, Home};
 
 /// What a model is told after a crash of the daemon in the middle of its work.
 const RESUMED_NOTICE: &str = "Notice: the sandbox was restarted. Files in the volumes are as you left them; \
@@ -80,7 +80,8 @@ impl Driver {
         // What was recorded before a secret was set may hold it.
         redaction::call(&self.ledger.scribe.redaction.redactor(), &mut call);
         let services = self.services.clone();
-        let home = services.router.find(&call.name);
+        let found = Found { router: &services.router, served: self.blueprint.served.as_ref() };
+        let home = found.find(&call.name);
         let facts = home.as_ref().map(Home::facts);
         let generation = self.ledger.state.generation;
         let (signed, session) = self.sign(&call)?;

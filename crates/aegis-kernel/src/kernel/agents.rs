@@ -10,8 +10,7 @@ use aegis_security::commitment;
 
 use super::{AgentSelector, Caller, DeployOptions, Deployed, Kernel, Refusal, refuse_platform, unrecorded};
 use crate::monitor::{Authority, Member};
-use crate::port::{AgentRecord, AgentState, AgentVersion, Append};
-use crate::tools::Home;
+use crate::port::{AgentRecord, AgentState, AgentVersion, Append, ServerTools};
 
 /// Platform agents looked at in one read.
 const PLATFORM_PAGE: usize = 100;
@@ -76,7 +75,9 @@ impl Kernel {
     ) -> Result<Deployed, Refusal> {
         let manifest = parse(document)?;
         self.check_references(caller, &manifest)?;
-        let mut warnings: Vec<String> = self.unenforced(&manifest).iter().map(describe).collect();
+        let served = self.served_for(&caller.tenant, &manifest).await?;
+        let mut warnings: Vec<String> =
+            self.unenforced(&manifest, served.as_ref()).iter().map(describe).collect();
         warnings.extend(self.unknown_model(&manifest));
         let name = manifest.metadata.name.clone();
         let id = AgentId::of(&caller.tenant, &name);
@@ -307,7 +308,11 @@ impl Kernel {
     }
 
     /// What this node cannot enforce of a manifest: warnings at deploy, refusals at execute.
-    pub(crate) fn unenforced(&self, manifest: &AgentManifest) -> Vec<Unenforced> {
+    pub(crate) fn unenforced(
+        &self,
+        manifest: &AgentManifest,
+        served: Option<&Arc<dyn ServerTools>>,
+    ) -> Vec<Unenforced> {
         let ports = &self.services.ports;
         let capabilities = ports.sandbox.capabilities();
         let facts = NodeFacts {
@@ -323,27 +328,23 @@ impl Kernel {
                 .collect(),
         };
         let mut gaps = manifest.unenforced(&facts);
+        let found = self.found(served);
         for (index, tool) in manifest.spec.tools.iter().enumerate() {
-            if tool.server.is_none()
-                && self
-                    .services
-                    .router
-                    .find(&tool.name)
-                    .map(|home| match home {
-                        Home::Sandbox(_) | Home::Host(..) => (),
-                    })
-                    .is_none()
-            {
-                gaps.push(Unenforced {
-                    path: format!("spec.tools[{index}]"),
-                    what: format!("no tool `{}` exists on this node", tool.name),
-                    remedy: meant(
-                        &tool.name,
-                        self.services.router.names(),
-                        "`fs.*` tools and `cmd.run` exist; name one of them or remove the entry",
-                    ),
-                });
+            if found.name_of(tool).is_some_and(|name| found.find(name).is_some()) {
+                continue;
             }
+            let (what, remedy) = match &tool.server {
+                Some(server) => (
+                    format!("no tool `{}` of a tool server `{server}` is known on this node", tool.name),
+                    "see `aegis server list` and `aegis tool list`".to_owned(),
+                ),
+                None => {
+                    let hint = "name one that `aegis tool list` shows, or remove the entry";
+                    let what = format!("no tool `{}` exists on this node", tool.name);
+                    (what, meant(&tool.name, found.names(), hint))
+                }
+            };
+            gaps.push(Unenforced { path: format!("spec.tools[{index}]"), what, remedy });
         }
         gaps
     }

@@ -8,10 +8,13 @@ use aegis_core::{AgentId, Body, Diagnosis, Durability, ErrorCode, Event, Executi
 use aegis_manifest::AgentManifest;
 use serde_json::Value;
 
+use super::served::resolved;
 use super::{Caller, Execute, Kernel, Started, agents, unrecorded};
 use crate::execution::{Blueprint, Driver, Signals, loop_plan, recover};
 use crate::monitor::{Authority, Member};
-use crate::port::{AgentState, Append, ExecutionQuery, ExecutionRecord, ExecutionStatus, JournalError};
+use crate::port::{
+    AgentState, Append, ExecutionQuery, ExecutionRecord, ExecutionStatus, JournalError, ServerTools,
+};
 use crate::record::{Ledger, RecordError};
 use crate::validation::Schema;
 
@@ -44,7 +47,8 @@ impl Kernel {
         let manifest = agents::parse(&document).map_err(|refusal| {
             Diagnosis::internal(format!("the deployed manifest no longer parses: {refusal}"))
         })?;
-        self.refuse_unenforced(&manifest)?;
+        let served = self.served_for(&caller.tenant, &manifest).await?;
+        self.refuse_unenforced(&manifest, served.as_ref())?;
         check_input(&manifest, &request.input)?;
         check_overrides(request.context_overrides.as_ref())?;
         let scribe = self.scribe_for(&caller.tenant).await?;
@@ -248,7 +252,14 @@ impl Kernel {
             Ok(ancestors) => ancestors,
             Err(problem) => return Ok(Err(problem)),
         };
-        Ok(self.compile(ledger, *agent, &document, ancestors))
+        let manifest = match agents::parse(&document) {
+            Ok(manifest) => manifest,
+            Err(refusal) => return Ok(Err(refusal.to_string())),
+        };
+        match self.served_for(&ledger.tenant, &manifest).await {
+            Ok(served) => Ok(self.compile(ledger, *agent, (manifest, ancestors), served.as_ref())),
+            Err(problem) => Ok(Err(problem.to_string())),
+        }
     }
 
     /// The agents on whose behalf an execution runs: its parent, then the parent's parent.
@@ -278,18 +289,22 @@ impl Kernel {
         &self,
         ledger: &Ledger,
         agent: AgentId,
-        document: &str,
-        ancestors: Vec<Member>,
+        (manifest, mut ancestors): (AgentManifest, Vec<Member>),
+        served: Option<&Arc<dyn ServerTools>>,
     ) -> Result<(Blueprint, Authority), String> {
-        let manifest = agents::parse(document).map_err(|refusal| refusal.to_string())?;
-        self.refuse_unenforced(&manifest).map_err(|problem| problem.to_string())?;
+        self.refuse_unenforced(&manifest, served).map_err(|problem| problem.to_string())?;
+        let found = self.found(served);
+        let manifest = resolved(manifest, &found);
+        for member in &mut ancestors {
+            member.manifest = Arc::new(resolved(AgentManifest::clone(&member.manifest), &found));
+        }
         let interpreters = &self.services.ports.sandbox.capabilities().interpreters;
         let interpreter = interpreters
             .iter()
             .find(|(language, ..)| language == "python")
             .map(|(.., path)| path.clone())
             .ok_or("capability_missing: no python3 in /usr/bin")?;
-        let blueprint = Blueprint::of(agent, &manifest, &self.services.router, &interpreter);
+        let blueprint = Blueprint::of(agent, &manifest, &found, &interpreter);
         let execution = ledger.execution.to_string();
         let caller = Member { execution, tenant: ledger.tenant.clone(), manifest: Arc::new(manifest) };
         let chain = std::iter::once(caller).chain(ancestors).collect();
@@ -297,8 +312,12 @@ impl Kernel {
         Ok((blueprint, authority))
     }
 
-    pub(super) fn refuse_unenforced(&self, manifest: &AgentManifest) -> Result<(), Diagnosis> {
-        let gaps = self.unenforced(manifest);
+    pub(super) fn refuse_unenforced(
+        &self,
+        manifest: &AgentManifest,
+        served: Option<&Arc<dyn ServerTools>>,
+    ) -> Result<(), Diagnosis> {
+        let gaps = self.unenforced(manifest, served);
         if gaps.is_empty() {
             return Ok(());
         }

@@ -8,6 +8,7 @@ use aegis_manifest::node::SecurityContext;
 use aegis_security::policy::Explanation;
 use serde_json::Value;
 
+use super::served::resolved;
 use super::{AgentSelector, Caller, Kernel, agents, unrecorded};
 use crate::monitor::{Action, Authority, Circumstances, Member, Proof, Target};
 use crate::policy::{NodePolicy, Rules};
@@ -60,13 +61,15 @@ impl Kernel {
         if let Some(soul) = overlay.and_then(|overlay| overlay.soul.clone()) {
             manifest.spec.soul = Some(Soul::Inline(soul));
         }
+        let served = self.served_for(&caller.tenant, &manifest).await?;
+        let found = self.found(served.as_ref());
+        let manifest = resolved(manifest, &found);
         let member = Member {
             execution: "none".to_owned(),
             tenant: caller.tenant.clone(),
             manifest: Arc::new(manifest),
         };
-        let router = &self.services.router;
-        let home = router.find(&asked.tool);
+        let home = found.find(&asked.tool);
         let wrong = |message: String| {
             Diagnosis::new(ErrorCode::InvalidInput, message)
                 .hint("`aegis config validate` and `aegis policy check` show what is wrong")

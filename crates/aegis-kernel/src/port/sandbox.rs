@@ -18,6 +18,19 @@ pub enum Role {
     Bootstrap,
     /// A validator's command: no socket of any kind.
     Validator,
+    /// A tool server: no socket of any kind, and its standard streams are given to whoever started it.
+    Server,
+}
+
+/// The standard streams of a [`Role::Server`].
+#[derive(Debug)]
+pub struct Pipes {
+    /// Its standard input.
+    pub stdin: io::PipeWriter,
+    /// Its standard output.
+    pub stdout: io::PipeReader,
+    /// Its standard error.
+    pub stderr: io::PipeReader,
 }
 
 /// A file put into the sandbox, readable by it, below `/run/aegis`.
@@ -285,6 +298,13 @@ pub trait Sandboxed: Send + Sync {
     /// time, again and again.
     async fn door(&self) -> Result<DoorConnection, SandboxError> {
         Err(SandboxError::Start("this sandbox has no doors".to_owned()))
+    }
+    /// The standard streams of a server. At most once; nothing else has them.
+    ///
+    /// # Errors
+    /// If this is no server, or they were taken.
+    fn pipes(&self) -> Result<Pipes, SandboxError> {
+        Err(SandboxError::Start("this sandbox keeps its standard streams".to_owned()))
     }
     /// Waits until the first process ended, then kills what is left and proves the tree dead.
     async fn wait(&self) -> Result<Ended, SandboxError>;

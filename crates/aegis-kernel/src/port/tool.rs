@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use aegis_core::{Denial, ExecutionId, ToolCall, ToolResult, ToolSchema};
+use aegis_core::{Denial, ExecutionId, Tenant, ToolCall, ToolResult, ToolSchema};
 use async_trait::async_trait;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -106,6 +106,24 @@ pub trait ToolHost: Send + Sync {
         call: &ToolCall,
         cancel: &CancellationToken,
     ) -> Result<ToolResult, ToolError>;
+}
+
+/// The tools of one tenant's tool servers, as they stand when the list is taken.
+pub trait ServerTools: ToolHost {
+    /// The name a server's tool has here, by the server's own name for it.
+    fn named(&self, server: &str, tool: &str) -> Option<&str>;
+    /// The server of a tool, and the server's own name for the tool.
+    fn place(&self, name: &str) -> Option<(&str, &str)>;
+}
+
+/// Tool servers, whose tools are a tenant's own.
+#[async_trait]
+pub trait ToolServers: Send + Sync {
+    /// The tools of a tenant's servers. Starts servers that do not run; waits for a bounded time for those never seen.
+    ///
+    /// # Errors
+    /// If what was accepted of them cannot be read; the text is for people.
+    async fn tools(&self, tenant: &Tenant) -> Result<Arc<dyn ServerTools>, String>;
 }
 
 #[cfg(test)]

@@ -48,6 +48,10 @@ pub struct McpServer {
     /// Hosts the server itself may reach; none by default.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub domain_allowlist: Vec<String>,
+    /// Folders of this machine that the server sees, read-only and under their own paths: where its program lies, and
+    /// what it works on. Beside them it sees `/usr`, and writes in a `/tmp` of its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub folders: Vec<String>,
     /// Limits.
     #[serde(default, skip_serializing_if = "is_default")]
     pub limits: McpLimits,

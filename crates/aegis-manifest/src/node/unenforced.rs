@@ -28,7 +28,18 @@ impl NodeConfig {
                 "governance.config",
                 "remove it",
             ),
-            (!spec.mcp_servers.is_empty(), "mcp_servers", "remove them: the built-in tools are there"),
+            (
+                spec.mcp_servers
+                    .iter()
+                    .any(|server| server.executable.is_some() && !server.domain_allowlist.is_empty()),
+                "mcp_servers[].domain_allowlist",
+                "remove it: the server has no network",
+            ),
+            (
+                spec.mcp_servers.iter().any(|server| !server.grants.is_empty()),
+                "mcp_servers[].grants",
+                "remove them: what servers ask of their own accord is refused",
+            ),
             (spec.observability.metrics.is_some(), "observability.metrics", "remove it"),
             (spec.observability.tracing.is_some(), "observability.tracing", "remove it"),
             (

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::bounded::{BoundedLines, StreamEnd};
 use super::error::McpError;
-use super::handler::{Handler, ListChanged, ProgressSink, method_of};
+use super::handler::{AskedLog, Handler, ListChanged, ProgressSink, method_of};
 use super::http::CredentialedClient;
 use super::log::LogRing;
 use super::pin::{PinDocument, PinnedTool};
@@ -87,6 +87,7 @@ pub(super) struct Opening<'a> {
     pub(super) parts: &'a McpParts,
     pub(super) logs: &'a Arc<LogRing>,
     pub(super) tools_changed: &'a Arc<Notify>,
+    pub(super) asked: &'a AskedLog,
     pub(super) on_change: Arc<dyn Fn(ListChanged) + Send + Sync>,
 }
 
@@ -102,6 +103,7 @@ impl Connection {
             events: Arc::clone(&opening.parts.events),
             tools_changed: Arc::clone(opening.tools_changed),
             on_change: Arc::clone(&opening.on_change),
+            told: opening.asked.clone(),
             progress: Mutex::new(HashMap::new()),
         };
         let lifecycle = lifecycle(settings.protocol);

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use aegis_core::{Actor, ActorLink, Body, Name, Tenant};
 use aegis_manifest::node::McpGrant;
@@ -18,6 +19,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::servers::ServerEvents;
 
@@ -78,6 +80,34 @@ pub(super) const fn method_of(request: &InputRequest) -> &'static str {
     }
 }
 
+/// What a server asked in vain is recorded at once the first time, then at most this often.
+const ASKED_PAUSE: Duration = Duration::from_secs(60);
+/// Method, and whether it was granted, to when it was last recorded and how often it was asked since.
+type Asked = HashMap<(String, bool), (Instant, u32)>;
+
+/// Counts what a server asks, so that one that asks without end does not fill the record.
+#[derive(Clone, Default)]
+pub(super) struct AskedLog(Arc<Mutex<Asked>>);
+
+impl AskedLog {
+    /// How many askings are to be recorded now, this one among them; none if this one only counts. What is granted is
+    /// always recorded.
+    fn note(&self, method: &str, granted: bool) -> Option<u32> {
+        let now = Instant::now();
+        let mut asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((at, more)) = asked.get_mut(&(method.to_owned(), granted)) else {
+            asked.insert((method.to_owned(), granted), (now, 0));
+            return Some(1);
+        };
+        *more = more.saturating_add(1);
+        if !granted && now.duration_since(*at) < ASKED_PAUSE {
+            return None;
+        }
+        *at = now;
+        Some(std::mem::take(more))
+    }
+}
+
 /// The client's side of one connection.
 pub(super) struct Handler {
     pub(super) tenant: Tenant,
@@ -89,6 +119,7 @@ pub(super) struct Handler {
     pub(super) tools_changed: Arc<Notify>,
     /// Told of every change of a list.
     pub(super) on_change: Arc<dyn Fn(ListChanged) + Send + Sync>,
+    pub(super) told: AskedLog,
     pub(super) progress: Mutex<HashMap<ProgressToken, ProgressSink>>,
 }
 
@@ -102,11 +133,13 @@ impl Handler {
         };
         self.requests.is_some() && self.grants.contains(&grant)
     }
-    /// Puts a request to whoever answers them, or refuses it. Recorded either way.
+    /// Puts a request to whoever answers them, or refuses it. Recorded either way, refusals coalesced.
     pub(super) async fn asked(&self, method: &str, params: Value) -> Result<Value, String> {
         let granted = self.grants(method);
-        let body = Body::ServerAsked { server: self.server.clone(), method: method.to_owned(), granted };
-        (self.events)(&self.tenant, body);
+        if let Some(times) = self.told.note(method, granted) {
+            let (server, method) = (self.server.clone(), method.to_owned());
+            (self.events)(&self.tenant, Body::ServerAsked { server, method, granted, times });
+        }
         match &self.requests {
             Some(requests) if granted => {
                 let actor = Actor::daemon().then(ActorLink::Server { name: self.server.clone() });

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use aegis_core::{ToolCall, ToolResult, ToolSchema};
-use aegis_kernel::port::{ToolContext, ToolError, ToolFacts, ToolHost};
+use aegis_kernel::port::{ServerTools, ToolContext, ToolError, ToolFacts, ToolHost};
 use async_trait::async_trait;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -54,11 +54,6 @@ impl McpTools {
         all
     }
 
-    /// The server of a tool, and the server's name for it.
-    pub fn place(&self, name: &str) -> Option<(&str, &str)> {
-        self.places.get(name).map(|(upstream, tool)| (upstream.settings.name.as_str(), tool.as_str()))
-    }
-
     /// Performs a call that passed the monitor, for who needs the whole answer: progress, structure, attachments.
     ///
     /// # Errors
@@ -95,6 +90,18 @@ fn facts(upstream: &Upstream, tool: &PinnedTool, name: &str) -> ToolFacts {
         },
         foreign: true,
         idempotent: settings.idempotent.contains(&tool.name),
+    }
+}
+
+impl ServerTools for McpTools {
+    fn named(&self, server: &str, tool: &str) -> Option<&str> {
+        let mut places = self.places.iter();
+        places
+            .find(|(_, (upstream, own))| upstream.settings.name.as_str() == server && own == tool)
+            .map(|(name, _)| name.as_str())
+    }
+    fn place(&self, name: &str) -> Option<(&str, &str)> {
+        self.places.get(name).map(|(upstream, tool)| (upstream.settings.name.as_str(), tool.as_str()))
     }
 }
 

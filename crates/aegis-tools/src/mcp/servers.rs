@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aegis_core::{Body, Name, Sha256, Tenant};
-use aegis_kernel::port::Clock;
+use aegis_kernel::port::{Clock, ServerTools, ToolServers};
+use async_trait::async_trait;
 use rmcp::model::{
     ClientRequest, GetPromptRequest, GetPromptRequestParams, ListPromptsRequest,
     ListResourceTemplatesRequest, ListResourcesRequest, PaginatedRequestParams, ReadResourceRequest,
@@ -278,7 +279,7 @@ impl McpServers {
     }
 
     /// Accepts what a server shows. `digest` is the hash that was shown to the person who accepts; who may do it is
-    /// decided before.
+    /// decided before, and the caller records it as that person's act.
     ///
     /// # Errors
     /// If it shows something else by now.
@@ -352,6 +353,17 @@ impl McpServers {
             upstream
         });
         Arc::clone(upstream)
+    }
+}
+
+/// How long a server never seen may take to tell its tools before a list is taken without them.
+const FIRST_TOOLS_WAIT: Duration = Duration::from_secs(20);
+
+#[async_trait]
+impl ToolServers for McpServers {
+    async fn tools(&self, tenant: &Tenant) -> Result<Arc<dyn ServerTools>, String> {
+        let tools = Self::tools(self, tenant, FIRST_TOOLS_WAIT).await.map_err(|error| error.to_string())?;
+        Ok(Arc::new(tools))
     }
 }
 

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::connection::{Connection, Failure, Opening, Terms};
 use super::error::McpError;
-use super::handler::ListChanged;
+use super::handler::{AskedLog, ListChanged};
 use super::log::LogRing;
 use super::pin::{PinDocument, PinRecord};
 use super::result::McpResult;
@@ -26,6 +26,8 @@ const WELL_AFTER: Duration = Duration::from_secs(60);
 const LOOK_PAUSE: Duration = Duration::from_millis(200);
 /// How often in a row a server at work may fail to answer a look.
 const LOOKS_MISSED_MAX: u32 = 2;
+/// A server nobody has called for this long is ended; the next call starts it again.
+const IDLE_AFTER: Duration = Duration::from_secs(600);
 /// Most bytes of what a server says of itself.
 const DOCUMENT_BYTES_MAX: usize = 2 << 20;
 
@@ -46,6 +48,8 @@ pub enum ServerState {
         /// The pause.
         again_in: Duration,
     },
+    /// Nobody has called it for a while: it was ended, and the next call starts it.
+    Idle,
     /// It was told to stop.
     Stopped,
 }
@@ -53,6 +57,7 @@ pub enum ServerState {
 #[derive(Clone)]
 enum Phase {
     Starting,
+    Idle,
     Live(Arc<Connection>),
     Down { reason: String, again_in: Duration },
     Stopped,
@@ -73,6 +78,9 @@ pub(super) struct Upstream {
     restarts: AtomicU32,
     again: Notify,
     look: Arc<Notify>,
+    /// When it was last needed.
+    needed: Mutex<Instant>,
+    asked: AskedLog,
     on_change: Arc<dyn Fn(ListChanged) + Send + Sync>,
     stop: CancellationToken,
 }
@@ -98,6 +106,8 @@ impl Upstream {
             restarts: AtomicU32::new(0),
             again: Notify::new(),
             look: Arc::new(Notify::new()),
+            needed: Mutex::new(Instant::now()),
+            asked: AskedLog::default(),
             on_change,
             stop: CancellationToken::new(),
         })
@@ -130,7 +140,23 @@ impl Upstream {
             Phase::Down { reason, again_in } => {
                 ServerState::Down { reason: reason.clone(), again_in: *again_in }
             }
+            Phase::Idle => ServerState::Idle,
             Phase::Stopped => ServerState::Stopped,
+        }
+    }
+    /// Notes that it is needed, and starts it if it was ended for want of calls.
+    pub(super) fn need(&self) {
+        *self.needed.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        // Only one of those who find it idle wakes it: a second word would end what the first started.
+        let woken = self.phase.send_if_modified(|phase| {
+            let idle = matches!(phase, Phase::Idle);
+            if idle {
+                *phase = Phase::Starting;
+            }
+            idle
+        });
+        if woken {
+            self.again.notify_one();
         }
     }
     /// Waits until it no longer starts: it answers, or is down.
@@ -149,6 +175,14 @@ impl Upstream {
             self.tell(Body::ServerStopped { server: self.settings.name.clone(), reason: failure.end });
             if self.stop.is_cancelled() {
                 break;
+            }
+            if failure.end == ServerEnd::Idle {
+                failures = 0;
+                self.phase.send_replace(Phase::Idle);
+                tokio::select! {
+                    () = self.stop.cancelled() => break,
+                    () = self.again.notified() => continue,
+                }
             }
             if began.elapsed() >= WELL_AFTER {
                 failures = 0;
@@ -194,11 +228,33 @@ impl Upstream {
             failure = connection.ended() => failure,
             failure = self.watch(&connection) => failure,
             () = connection.tools_change() => Failure::new(ServerEnd::Ended, "it is gone"),
+            () = self.idle() => Failure::new(ServerEnd::Idle, "nobody called it for a while"),
+            () = self.well() => Failure::new(ServerEnd::Ended, "it is gone"),
         };
         // Nobody is given the connection any more, and those who wait on it learn now that it is over.
         self.phase.send_replace(Phase::Starting);
         connection.end();
         failure
+    }
+
+    /// Returns once nobody has needed it for a while.
+    async fn idle(&self) {
+        loop {
+            let needed = *self.needed.lock().unwrap_or_else(PoisonError::into_inner);
+            let busy = self.running.available_permits() < self.settings.limits.concurrent_max;
+            let until = needed + IDLE_AFTER;
+            if !busy && Instant::now() >= until {
+                return;
+            }
+            tokio::time::sleep_until(until.max(Instant::now() + LOOK_PAUSE)).await;
+        }
+    }
+
+    /// Forgets former failures once it has run for a while. Never returns.
+    async fn well(&self) {
+        tokio::time::sleep(WELL_AFTER).await;
+        self.restarts.store(0, Ordering::Relaxed);
+        std::future::pending().await
     }
 
     async fn start(&self) -> Result<Connection, Failure> {
@@ -209,6 +265,7 @@ impl Upstream {
             parts: &self.parts,
             logs: &self.logs,
             tools_changed: &self.look,
+            asked: &self.asked,
             on_change: Arc::clone(&self.on_change),
         };
         let connection = Connection::open(opening).await?;
@@ -272,7 +329,8 @@ impl Upstream {
     }
 
     /// Compares what the server shows with what was accepted. The first that is ever seen is accepted: the operator
-    /// named the server. A server once held stays so until a person accepts what it shows then.
+    /// named the server. A server that is held stays so until a person accepts what it shows, or it shows again what was
+    /// accepted.
     async fn judge(&self, shown: PinDocument) -> Result<(), McpError> {
         let _judging = self.judging.lock().await;
         let size = serde_json::to_vec(&shown).map_or(usize::MAX, |bytes| bytes.len());
@@ -290,7 +348,15 @@ impl Upstream {
                 self.keep(record).await?;
                 self.tell(Body::ServerAccepted { server, digest, first: true });
             }
-            Some(accepted) if record.shown.is_none() && *accepted == shown => {}
+            Some(accepted) if *accepted == shown => {
+                // It shows again what was accepted: nothing else waits for a person.
+                if record.shown.take().is_some() {
+                    let digest = self.digest(&shown)?;
+                    self.keep(record).await?;
+                    self.tell(Body::ServerReleased { server, digest });
+                    (self.on_change)(ListChanged::Tools);
+                }
+            }
             accepted if record.shown.as_ref() != Some(&shown) => {
                 let accepted = accepted.as_ref().map(|document| self.digest(document)).transpose()?;
                 let digest = self.digest(&shown)?;
@@ -317,7 +383,6 @@ impl Upstream {
         }
         record.accepted = Some(shown);
         self.keep(record).await?;
-        self.tell(Body::ServerAccepted { server, digest, first: false });
         (self.on_change)(ListChanged::Tools);
         Ok(())
     }
@@ -346,7 +411,9 @@ impl Upstream {
     ) -> Result<McpResult, McpError> {
         let (connection, _turn, deadline) = self.turn(options).await?;
         let terms = self.terms(options, deadline);
-        connection.call(tool, arguments, terms).await
+        let answer = connection.call(tool, arguments, terms).await;
+        self.look_after(&answer);
+        answer
     }
 
     /// Any other request.
@@ -356,7 +423,16 @@ impl Upstream {
         options: &CallOptions,
     ) -> Result<ServerResult, McpError> {
         let (connection, _turn, deadline) = self.turn(options).await?;
-        connection.request(request, self.terms(options, deadline)).await
+        let answer = connection.request(request, self.terms(options, deadline)).await;
+        self.look_after(&answer);
+        answer
+    }
+
+    /// A server that could not be reached is looked at now: one behind an address has no process whose end would tell.
+    fn look_after<T>(&self, answer: &Result<T, McpError>) {
+        if matches!(answer, Err(McpError::Down { .. } | McpError::TimedOut { .. })) {
+            self.look.notify_one();
+        }
     }
 
     fn terms<'a>(&self, options: &'a CallOptions, deadline: Instant) -> Terms<'a> {
@@ -406,7 +482,12 @@ impl Upstream {
         options: &CallOptions,
         deadline: Instant,
     ) -> Result<Arc<Connection>, McpError> {
-        if matches!(&*self.phase.borrow(), Phase::Starting) {
+        loop {
+            self.need();
+            let unsettled = matches!(&*self.phase.borrow(), Phase::Starting | Phase::Idle);
+            if !unsettled || Instant::now() >= deadline {
+                break;
+            }
             tokio::select! {
                 () = self.settled() => {}
                 () = options.cancel.cancelled() => return Err(McpError::Cancelled),
@@ -415,7 +496,7 @@ impl Upstream {
         }
         match &*self.phase.borrow() {
             Phase::Live(connection) => Ok(Arc::clone(connection)),
-            Phase::Starting => Err(self.down("it still starts")),
+            Phase::Starting | Phase::Idle => Err(self.down("it still starts")),
             Phase::Stopped => Err(self.down("it is stopped")),
             Phase::Down { reason, again_in } => {
                 let seconds = again_in.as_secs_f32();

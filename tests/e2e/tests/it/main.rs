@@ -49,6 +49,8 @@ mod secrets;
 #[cfg(test)]
 mod seed;
 #[cfg(test)]
+mod servers;
+#[cfg(test)]
 mod streams;
 #[cfg(test)]
 mod tools;

@@ -8,7 +8,7 @@ use crate::manifests::worker;
 use crate::observe::{events, follow, told, tool_results};
 
 /// A model that makes these calls one turn after another, then answers.
-fn calling(calls: Vec<(&'static str, Value)>) -> Script {
+pub(crate) fn calling(calls: Vec<(&'static str, Value)>) -> Script {
     let count = calls.len();
     let mut rules: Vec<Rule> = calls
         .into_iter()
@@ -20,7 +20,7 @@ fn calling(calls: Vec<(&'static str, Value)>) -> Script {
 }
 
 /// The lines that tell of tools.
-fn tool_lines(follow: &str) -> Vec<&str> {
+pub(crate) fn tool_lines(follow: &str) -> Vec<&str> {
     told(follow).into_iter().filter_map(|line| line.strip_prefix("Tool: ")).collect()
 }
 

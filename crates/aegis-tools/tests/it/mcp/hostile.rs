@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use aegis_core::{Actor, ActorLink, Body, DenialCode, ServerEnd, Tenant};
-use aegis_kernel::port::{ToolError, ToolHost};
+use aegis_kernel::port::{ServerTools as _, ToolError, ToolHost};
 use aegis_tools::mcp::{CallOptions, McpError, PinStore, Progress, ServerRequests, ServerState};
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -185,7 +185,10 @@ async fn what_it_asks_is_refused_and_recorded() {
         server: "bad".parse().unwrap(),
         method: "sampling/createMessage".to_owned(),
         granted: false,
+        times: 1,
     };
+    text(&bench, "sample").await.unwrap();
+    assert_eq!(bench.events.lock().unwrap().iter().filter(|event| **event == asked).count(), 1);
     assert!(bench.events.lock().unwrap().contains(&asked));
 }
 

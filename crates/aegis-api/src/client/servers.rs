@@ -1,0 +1,35 @@
+//! Tool servers and tools.
+
+use reqwest::Method;
+
+use super::{CallError, Client, encode};
+use crate::{AcceptServer, Page, Server, ServerDetail, ServerLine, Tool};
+
+impl Client {
+    /// `GET /v1/servers`
+    pub async fn servers(&self) -> Result<Page<Server>, CallError> {
+        self.get("/v1/servers", &[]).await
+    }
+
+    /// `GET /v1/servers/{name}`
+    pub async fn server(&self, name: &str) -> Result<ServerDetail, CallError> {
+        self.get(&format!("/v1/servers/{}", encode(name)), &[]).await
+    }
+
+    /// `POST /v1/servers/{name}/accept`
+    pub async fn accept_server(&self, name: &str, digest: &str) -> Result<Server, CallError> {
+        let path = format!("/v1/servers/{}/accept", encode(name));
+        let body = AcceptServer { digest: digest.to_owned() };
+        self.json(self.request(Method::POST, &path, &[]).json(&body)).await
+    }
+
+    /// `GET /v1/servers/{name}/logs`: the last lines of its standard error.
+    pub async fn server_logs(&self, name: &str) -> Result<Page<ServerLine>, CallError> {
+        self.get(&format!("/v1/servers/{}/logs", encode(name)), &[]).await
+    }
+
+    /// `GET /v1/tools`: the tools that agents may name.
+    pub async fn tools(&self) -> Result<Page<Tool>, CallError> {
+        self.get("/v1/tools", &[]).await
+    }
+}

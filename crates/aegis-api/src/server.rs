@@ -1,0 +1,100 @@
+//! Tool servers and tools on the wire.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// What a tool server does now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServerState {
+    /// It starts.
+    Starting,
+    /// It answers.
+    Ready,
+    /// It is down, and is started again after a pause.
+    Down,
+    /// Nobody called it for a while; the next call starts it.
+    Idle,
+    /// It was told to stop.
+    Stopped,
+}
+
+impl ServerState {
+    /// As on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Down => "down",
+            Self::Idle => "idle",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// A tool server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Server {
+    /// Its name in the node's configuration.
+    pub name: String,
+    /// What it does now.
+    pub state: ServerState,
+    /// The protocol revision both sides speak, where it answers.
+    pub protocol: Option<String>,
+    /// Why it is down.
+    pub reason: Option<String>,
+    /// How often it was started again since it was last well.
+    pub restarts: u32,
+    /// Whether it changed since it was accepted: then its tools refuse.
+    pub held: bool,
+    /// How many tools were accepted.
+    pub tools: usize,
+    /// Hash of what was accepted.
+    pub accepted: Option<String>,
+    /// Hash of what it shows, where that waits for a person.
+    pub shown: Option<String>,
+}
+
+/// A tool server with what it says of itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServerDetail {
+    /// The server.
+    #[serde(flatten)]
+    pub server: Server,
+    /// Instructions and tools, as accepted; null if it was never seen. Untrusted text.
+    pub description: Value,
+    /// How what it shows differs; null if it does not. Untrusted text.
+    pub changes: Value,
+}
+
+/// A person's acceptance of what a held server shows: the body of `POST /v1/servers/{name}/accept`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AcceptServer {
+    /// The hash that was shown.
+    pub digest: String,
+}
+
+/// A line of a server's standard error. Untrusted text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerLine {
+    /// When it was read.
+    pub at: String,
+    /// The text.
+    pub text: String,
+}
+
+/// A tool that agents may name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tool {
+    /// Its name.
+    pub name: String,
+    /// The tool server it comes from, if it is not the node's own.
+    pub server: Option<String>,
+    /// What it does. Of a server's tool: untrusted text.
+    pub description: String,
+    /// JSON Schema of its arguments.
+    pub parameters: Value,
+    /// Arguments the monitor checks.
+    pub governed: Vec<String>,
+}

@@ -1,0 +1,119 @@
+//! Tool servers, and the tools there are.
+
+use std::sync::Arc;
+
+use aegis_api::{AcceptServer, Page, Server, ServerDetail, ServerLine, ServerState, Tool};
+use aegis_core::{Body as Event, Diagnosis, Durability, ErrorCode, Name, Sha256};
+use aegis_kernel::Caller;
+use aegis_kernel::port::Append;
+use aegis_tools::mcp::{ServerState as State_, ServerView};
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::{Path, State};
+
+use super::{bytes, from_json};
+use crate::answer::{Answer, Refused, json};
+use crate::app::App;
+use crate::servers::refused;
+
+fn shown(view: &ServerView) -> Server {
+    let (state, protocol, reason) = match &view.state {
+        State_::Starting => (ServerState::Starting, None, None),
+        State_::Ready { protocol } => (ServerState::Ready, Some(protocol.clone()), None),
+        State_::Down { reason, .. } => (ServerState::Down, None, Some(reason.clone())),
+        State_::Idle => (ServerState::Idle, None, None),
+        State_::Stopped => (ServerState::Stopped, None, None),
+    };
+    Server {
+        name: view.key.server.to_string(),
+        state,
+        protocol,
+        reason,
+        restarts: view.restarts,
+        held: view.shown.is_some(),
+        tools: view.accepted.as_ref().map_or(0, |(_, document)| document.tools.len()),
+        accepted: view.accepted.as_ref().map(|(digest, _)| digest.to_string()),
+        shown: view.shown.as_ref().map(|(digest, _)| digest.to_string()),
+    }
+}
+
+pub(super) async fn list(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>) -> Answer {
+    let views = app.servers.list(&caller.tenant).await.map_err(|error| refused(&error))?;
+    Ok(json(&Page { items: views.iter().map(shown).collect(), next_cursor: None }))
+}
+
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Answer {
+    let view = app.servers.show(&caller.tenant, &name).await.map_err(|error| refused(&error))?;
+    let wrong = |error: serde_json::Error| Diagnosis::internal(error.to_string());
+    let detail = ServerDetail {
+        description: serde_json::to_value(view.accepted.as_ref().map(|(_, document)| document))
+            .map_err(wrong)?,
+        changes: serde_json::to_value(&view.diff).map_err(wrong)?,
+        server: shown(&view),
+    };
+    Ok(json(&detail))
+}
+
+/// Accepts what a held server shows: an act of a person alone.
+pub(super) async fn accept(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    body: Body,
+) -> Answer {
+    if !caller.actor.is_person() {
+        let what =
+            Diagnosis::new(ErrorCode::PermissionDenied, "only a person may accept a changed tool server");
+        return Err(what.hint("sign in, or use the node's own token").into());
+    }
+    let AcceptServer { digest } = from_json(&bytes(body).await?)?;
+    let digest: Sha256 = digest.parse().map_err(|_| {
+        Diagnosis::new(ErrorCode::InvalidInput, format!("`{digest}` is not a hash"))
+            .hint(format!("take the one that `aegis server show {name}` shows"))
+    })?;
+    // On a task of its own: a client that goes away in between leaves no change unrecorded.
+    let accepted = tokio::spawn(async move { accepted(&app, &caller, &name, digest).await });
+    let server = accepted.await.map_err(|error| Diagnosis::internal(error.to_string()))??;
+    Ok(json(&server))
+}
+
+async fn accepted(app: &App, caller: &Caller, name: &str, digest: Sha256) -> Result<Server, Refused> {
+    app.servers.accept(&caller.tenant, name, digest).await.map_err(|error| refused(&error))?;
+    let server: Name = name.parse().map_err(|_| Diagnosis::internal("an accepted server without a name"))?;
+    let mut append =
+        app.fleet_events(std::iter::once(Event::ServerAccepted { server, digest, first: false }));
+    for event in &mut append.events {
+        event.actor.clone_from(&caller.actor);
+    }
+    let append = Append { tenant: caller.tenant.clone(), durability: Durability::Power, ..append };
+    app.kernel.journal().append(append).await?;
+    let view = app.servers.show(&caller.tenant, name).await.map_err(|error| refused(&error))?;
+    Ok(shown(&view))
+}
+
+pub(super) async fn logs(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Answer {
+    let lines = app.servers.logs(&caller.tenant, &name).map_err(|error| refused(&error))?;
+    let items = lines.into_iter().map(|line| ServerLine { at: line.at.to_string(), text: line.text });
+    Ok(json(&Page { items: items.collect(), next_cursor: None }))
+}
+
+/// The tools that agents of the tenant may name: the node's own, then those of its servers.
+pub(super) async fn tools(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>) -> Answer {
+    let tools = app.kernel.tools(&caller.tenant).await?;
+    let items = tools.into_iter().map(|(facts, place)| Tool {
+        name: facts.schema.name,
+        server: place,
+        description: facts.schema.description,
+        parameters: facts.schema.parameters,
+        governed: facts.governed.iter().map(|governed| governed.argument.to_string()).collect(),
+    });
+    Ok(json(&Page { items: items.collect(), next_cursor: None }))
+}

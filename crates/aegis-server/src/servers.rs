@@ -1,0 +1,119 @@
+//! The node's tool servers: what they work with here.
+
+mod pins;
+mod starter;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use aegis_core::{Body, Diagnosis, ErrorCode, Name, Tenant};
+use aegis_kernel::port::{Clock, Ids, Secrets};
+use aegis_manifest::NodeConfig;
+use aegis_sandbox::ProcessSandbox;
+use aegis_store::Door;
+use aegis_tools::mcp::{Credentials, McpError, McpParts, McpServers, ServerSettings, http_client};
+use async_trait::async_trait;
+use secrecy::SecretString;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use crate::compose::store_failed;
+
+/// Events of servers that wait to be recorded; beyond these they are dropped, and the log says so.
+const EVENTS_WAITING_MAX: usize = 1024;
+
+/// What happened to a tenant's server, on its way to the record.
+pub(crate) type ServerEvents = mpsc::Receiver<(Tenant, Body)>;
+
+/// What servers are made of beside the configuration.
+pub(crate) struct Parts {
+    pub(crate) sandbox: Arc<ProcessSandbox>,
+    pub(crate) secrets: Arc<dyn Secrets>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ids: Arc<dyn Ids>,
+}
+
+/// The servers of a configuration, and their events. `reserved` are the names of the node's own tools.
+///
+/// # Errors
+/// If a section cannot be put into force, or pins cannot be opened.
+pub(crate) async fn open(
+    home: &Path,
+    node: &NodeConfig,
+    reserved: Vec<String>,
+    parts: Parts,
+) -> Result<(Arc<McpServers>, ServerEvents), Diagnosis> {
+    let wrong =
+        |error: String| Diagnosis::new(ErrorCode::InvalidInput, format!("`spec.mcp_servers`: {error}"));
+    let (mut settings, mut folders) = (Vec::new(), BTreeMap::new());
+    for server in node.spec.mcp_servers.iter().filter(|server| server.enabled) {
+        let checked = ServerSettings::new(server).map_err(|error| wrong(error.to_string()))?;
+        if let Some(relative) = server.folders.iter().find(|folder| !folder.starts_with('/')) {
+            return Err(wrong(format!("`{}`: the folder `{relative}` is not an absolute path", server.name)));
+        }
+        folders.insert(checked.name.clone(), server.folders.clone());
+        settings.push(checked);
+    }
+    let (tell, events) = mpsc::channel(EVENTS_WAITING_MAX);
+    let door = Door::open(home, parts.clock.clone(), parts.ids.clone()).await.map_err(store_failed)?;
+    let http = http_client().map_err(|error| Diagnosis::internal(error.to_string()))?;
+    let mcp = McpParts {
+        starter: Arc::new(starter::SandboxStarter { sandbox: parts.sandbox, ids: parts.ids, folders }),
+        credentials: Arc::new(NodeCredentials(parts.secrets)),
+        pins: pins::in_door(Arc::new(door)),
+        events: Arc::new(move |tenant: &Tenant, body: Body| {
+            if tell.try_send((tenant.clone(), body)).is_err() {
+                tracing::warn!("an event of a tool server is not recorded: too many wait");
+            }
+        }),
+        requests: None,
+        on_change: Arc::new(|_, _, _| {}),
+        http,
+        clock: parts.clock,
+    };
+    let servers = McpServers::new(settings, reserved.into_iter().collect::<BTreeSet<_>>(), mcp)
+        .map_err(|error| wrong(error.to_string()))?;
+    Ok((servers, events))
+}
+
+/// References of the configuration, from the node's secrets: each value goes to the one process that it is for.
+struct NodeCredentials(Arc<dyn Secrets>);
+
+#[async_trait]
+impl Credentials for NodeCredentials {
+    async fn resolve(&self, tenant: &Tenant, _: &Name, reference: &str) -> Result<SecretString, String> {
+        let resolved = self.0.resolve(tenant, reference).await;
+        resolved.map(|resolved| resolved.value).map_err(|error| error.to_string())
+    }
+}
+
+/// Records what happens to servers until they are stopped, and what was told until then.
+pub(crate) async fn record_events(app: Arc<App>, mut events: ServerEvents, stopped: CancellationToken) {
+    loop {
+        let told = tokio::select! {
+            biased;
+            told = events.recv() => told,
+            () = stopped.cancelled() => None,
+        };
+        let Some((tenant, body)) = told else { return };
+        let mut append = app.fleet_events(std::iter::once(body));
+        append.tenant = tenant;
+        if let Err(error) = app.kernel.journal().append(append).await {
+            tracing::warn!(%error, "an event of a tool server cannot be recorded");
+        }
+    }
+}
+
+/// What went wrong with a server, as users meet it.
+pub(crate) fn refused(error: &McpError) -> Diagnosis {
+    let code = match error {
+        McpError::UnknownServer(_) | McpError::UnknownTool(_) => ErrorCode::NotFound,
+        McpError::NotShown { .. } | McpError::Held { .. } => ErrorCode::Conflict,
+        McpError::Busy { .. } | McpError::Down { .. } | McpError::TimedOut { .. } => ErrorCode::Overloaded,
+        McpError::NotGranted { .. } => ErrorCode::PermissionDenied,
+        _ => ErrorCode::Internal,
+    };
+    Diagnosis::new(code, error.to_string())
+}

@@ -1,0 +1,107 @@
+//! `aegis server …` and `aegis tool …`
+
+use aegis_api::{Server as Shown, ServerDetail, printable_line, printable_text};
+use aegis_core::Diagnosis;
+
+use crate::args::{Global, Server, Tool};
+use crate::failure::Failure;
+use crate::later::missing;
+use crate::output;
+use crate::table::table;
+
+pub(super) async fn servers(global: &Global, command: Server) -> Result<(), Failure> {
+    match command {
+        Server::Add(_) => Err(Diagnosis::capability_missing(
+            "`aegis server add` is not part of this version",
+            "add the server to `spec.mcp_servers` of the node's configuration, and start the node again",
+        )
+        .into()),
+        Server::List => {
+            let page = global.client()?.servers().await?;
+            output::show(global.output, &page, |page| {
+                table(&["NAME", "STATE", "TOOLS", "PROTOCOL", "RESTARTS"], page.items.iter().map(row))
+            })
+        }
+        Server::Show { server } => {
+            let detail = global.client()?.server(&server).await?;
+            output::show(global.output, &detail, words)
+        }
+        Server::Accept { server, digest } => {
+            let accepted = global.client()?.accept_server(&server, &digest).await?;
+            output::show(global.output, &accepted, |accepted| {
+                format!("Accepted server {} ({} tools)", accepted.name, accepted.tools)
+            })
+        }
+        Server::Logs { server } => {
+            let page = global.client()?.server_logs(&server).await?;
+            output::show(global.output, &page, |page| {
+                let lines =
+                    page.items.iter().map(|line| format!("{} {}", line.at, printable_line(&line.text)));
+                lines.collect::<Vec<_>>().join("\n")
+            })
+        }
+    }
+}
+
+pub(super) async fn tools(global: &Global, command: Tool) -> Result<(), Failure> {
+    match command {
+        Tool::Call(_) => Err(missing("aegis tool call")),
+        Tool::List => {
+            let page = global.client()?.tools().await?;
+            output::show(global.output, &page, |page| {
+                let rows = page.items.iter().map(|tool| {
+                    let first = tool.description.lines().next().unwrap_or_default();
+                    vec![
+                        printable_line(&tool.name).to_string(),
+                        tool.server.clone().unwrap_or_default(),
+                        tool.governed.join(" "),
+                        printable_line(first).chars().take(DESCRIPTION_CHARS_MAX).collect(),
+                    ]
+                });
+                table(&["NAME", "SERVER", "GOVERNED", "DESCRIPTION"], rows)
+            })
+        }
+    }
+}
+
+/// Most of a description in a list.
+const DESCRIPTION_CHARS_MAX: usize = 72;
+
+fn state(server: &Shown) -> String {
+    if server.held { format!("held, {}", server.state.name()) } else { server.state.name().to_owned() }
+}
+
+fn row(server: &Shown) -> Vec<String> {
+    vec![
+        server.name.clone(),
+        state(server),
+        server.tools.to_string(),
+        server.protocol.clone().unwrap_or_default(),
+        server.restarts.to_string(),
+    ]
+}
+
+fn words(detail: &ServerDetail) -> String {
+    let server = &detail.server;
+    let mut lines = vec![format!("{}: {}", server.name, state(server))];
+    if let Some(reason) = &server.reason {
+        lines.push(format!("reason: {}", printable_line(reason)));
+    }
+    if let Some(digest) = &server.accepted {
+        lines.push(format!("accepted: {digest}"));
+    }
+    let tools = detail.description.get("tools").and_then(|tools| tools.as_array());
+    for name in tools.into_iter().flatten().filter_map(|tool| tool.get("name")?.as_str()) {
+        lines.push(format!("  {}", printable_line(name)));
+    }
+    if let Some(digest) = &server.shown {
+        lines.push(format!("shows now: {digest}"));
+        let changes = serde_json::to_string_pretty(&detail.changes).unwrap_or_default();
+        lines.push(printable_text(&changes).into_owned());
+        lines.push(format!(
+            "Its tools refuse until you accept it: aegis server accept {} {digest}",
+            server.name
+        ));
+    }
+    lines.join("\n")
+}
