@@ -129,7 +129,7 @@ fn what_a_node_cannot_enforce_is_named_with_a_remedy() {
             "spec.soul.acceptance",
             "spec.soul.gates",
             "spec.soul.safe_mode",
-            "spec.tools[1].server",
+            "spec.tools[1].config",
             "spec.schedule",
             "spec.delivery",
             "spec.output_handler",

@@ -1,5 +1,7 @@
 //! One server of one tenant: started, watched, held, started again.
 
+mod holding;
+
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -28,8 +30,6 @@ const LOOK_PAUSE: Duration = Duration::from_millis(200);
 const LOOKS_MISSED_MAX: u32 = 2;
 /// A server nobody has called for this long is ended; the next call starts it again.
 const IDLE_AFTER: Duration = Duration::from_secs(600);
-/// Most bytes of what a server says of itself.
-const DOCUMENT_BYTES_MAX: usize = 2 << 20;
 
 /// What a server does now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -314,92 +314,6 @@ impl Upstream {
         };
         let judged = self.judge(document).await;
         judged.map_err(|error| Failure::new(ServerEnd::Protocol, error.to_string()))
-    }
-
-    /// Reads the pins once.
-    pub(super) async fn remember(&self) -> Result<(), McpError> {
-        let mut read = self.judging.lock().await;
-        if !*read {
-            let loaded = (self.parts.pins.load)(self.tenant.clone(), self.settings.name.clone()).await;
-            let loaded = loaded.map_err(|reason| self.pins(reason))?;
-            *self.record.lock().unwrap_or_else(PoisonError::into_inner) = loaded.unwrap_or_default();
-            *read = true;
-        }
-        Ok(())
-    }
-
-    /// Compares what the server shows with what was accepted. The first that is ever seen is accepted: the operator
-    /// named the server. A server that is held stays so until a person accepts what it shows, or it shows again what was
-    /// accepted.
-    async fn judge(&self, shown: PinDocument) -> Result<(), McpError> {
-        let _judging = self.judging.lock().await;
-        let size = serde_json::to_vec(&shown).map_or(usize::MAX, |bytes| bytes.len());
-        if size > DOCUMENT_BYTES_MAX {
-            return Err(
-                self.malformed(format!("it describes itself in more than {DOCUMENT_BYTES_MAX} bytes"))
-            );
-        }
-        let mut record = self.record();
-        let server = self.settings.name.clone();
-        match &record.accepted {
-            None if record.shown.is_none() => {
-                let digest = self.digest(&shown)?;
-                record.accepted = Some(shown);
-                self.keep(record).await?;
-                self.tell(Body::ServerAccepted { server, digest, first: true });
-            }
-            Some(accepted) if *accepted == shown => {
-                // It shows again what was accepted: nothing else waits for a person.
-                if record.shown.take().is_some() {
-                    let digest = self.digest(&shown)?;
-                    self.keep(record).await?;
-                    self.tell(Body::ServerReleased { server, digest });
-                    (self.on_change)(ListChanged::Tools);
-                }
-            }
-            accepted if record.shown.as_ref() != Some(&shown) => {
-                let accepted = accepted.as_ref().map(|document| self.digest(document)).transpose()?;
-                let digest = self.digest(&shown)?;
-                record.shown = Some(shown);
-                self.keep(record).await?;
-                self.tell(Body::ServerHeld { server, accepted, shown: digest });
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// Accepts what the server shows, if it has the given hash.
-    pub(super) async fn accept(&self, digest: Sha256) -> Result<(), McpError> {
-        self.remember().await?;
-        let _judging = self.judging.lock().await;
-        let mut record = self.record();
-        let server = self.settings.name.clone();
-        let Some(shown) = record.shown.take() else {
-            return Err(McpError::NotShown { server: server.to_string(), given: digest.to_string() });
-        };
-        if self.digest(&shown)? != digest {
-            return Err(McpError::NotShown { server: server.to_string(), given: digest.to_string() });
-        }
-        record.accepted = Some(shown);
-        self.keep(record).await?;
-        (self.on_change)(ListChanged::Tools);
-        Ok(())
-    }
-
-    /// A hold is in force before it is stored; an acceptance only after.
-    async fn keep(&self, record: PinRecord) -> Result<(), McpError> {
-        let held = record.shown.is_some();
-        let set = |record: PinRecord| {
-            *self.record.lock().unwrap_or_else(PoisonError::into_inner) = record;
-        };
-        if held {
-            set(record.clone());
-        }
-        let saved = (self.parts.pins.save)(self.tenant.clone(), self.settings.name.clone(), record.clone());
-        saved.await.map_err(|reason| self.pins(reason))?;
-        set(record);
-        Ok(())
     }
 
     /// Calls a tool, by the server's name for it.
