@@ -93,7 +93,12 @@ pub(crate) async fn compose(
         ids: ids.clone(),
     };
     let kernel = Kernel::new(ports, kernel_settings(config));
-    let parts = servers::Parts { sandbox: sandbox.clone(), secrets: secrets.clone(), clock: clock.clone(), ids: ids.clone() };
+    let parts = servers::Parts {
+        sandbox: sandbox.clone(),
+        secrets: secrets.clone(),
+        clock: clock.clone(),
+        ids: ids.clone(),
+    };
     let (servers, server_events) = servers::open(home, node, kernel.tool_names(), parts).await?;
     kernel.use_servers(servers.clone());
     let mut seed = [0u8; 8];

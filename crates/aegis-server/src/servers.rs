@@ -5,9 +5,9 @@ mod starter;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use aegis_core::{Body, Diagnosis, ErrorCode, Name, Tenant};
+use aegis_core::{Body, Diagnosis, ErrorCode, Name, SecretUser, Tenant};
 use aegis_kernel::port::{Clock, Ids, Secrets};
 use aegis_manifest::NodeConfig;
 use aegis_sandbox::ProcessSandbox;
@@ -61,7 +61,11 @@ pub(crate) async fn open(
     let http = http_client().map_err(|error| Diagnosis::internal(error.to_string()))?;
     let mcp = McpParts {
         starter: Arc::new(starter::SandboxStarter { sandbox: parts.sandbox, ids: parts.ids, folders }),
-        credentials: Arc::new(NodeCredentials(parts.secrets)),
+        credentials: Arc::new(NodeCredentials {
+            secrets: parts.secrets,
+            events: tell.clone(),
+            told: Mutex::default(),
+        }),
         pins: pins::in_door(Arc::new(door)),
         events: Arc::new(move |tenant: &Tenant, body: Body| {
             if tell.try_send((tenant.clone(), body)).is_err() {
@@ -78,14 +82,34 @@ pub(crate) async fn open(
     Ok((servers, events))
 }
 
+/// A use of a secret: by whom, of what, in which version.
+type Use = (Tenant, Name, String, Option<u64>);
+
 /// References of the configuration, from the node's secrets: each value goes to the one process that it is for.
-struct NodeCredentials(Arc<dyn Secrets>);
+struct NodeCredentials {
+    secrets: Arc<dyn Secrets>,
+    events: mpsc::Sender<(Tenant, Body)>,
+    /// Uses that are on record: an address is given its headers with each request, which would fill it.
+    told: Mutex<BTreeSet<Use>>,
+}
 
 #[async_trait]
 impl Credentials for NodeCredentials {
-    async fn resolve(&self, tenant: &Tenant, _: &Name, reference: &str) -> Result<SecretString, String> {
-        let resolved = self.0.resolve(tenant, reference).await;
-        resolved.map(|resolved| resolved.value).map_err(|error| error.to_string())
+    async fn resolve(&self, tenant: &Tenant, server: &Name, reference: &str) -> Result<SecretString, String> {
+        let resolved = self.secrets.resolve(tenant, reference).await.map_err(|error| error.to_string())?;
+        let used = (tenant.clone(), server.clone(), resolved.reference.clone(), resolved.version);
+        let is_reference = ["env:", "secret:"].iter().any(|prefix| reference.starts_with(prefix));
+        let mut recorded = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_reference && !recorded.contains(&used) {
+            let by = SecretUser::Server { server: server.to_string() };
+            let (reference, version) = (resolved.reference, resolved.version);
+            let body = Body::SecretUsed { reference, version, by, action: None };
+            // What cannot be put on record is not handed out.
+            let told = self.events.try_send((tenant.clone(), body));
+            told.map_err(|_| "too many events wait to be recorded".to_owned())?;
+            recorded.insert(used);
+        }
+        Ok(resolved.value)
     }
 }
 
