@@ -191,7 +191,8 @@ async fn a_server_sees_its_folder_and_its_credential_and_nothing_else() {
     follow(&node, &agent("[look, cmd.run]")).ok();
     let results = tool_results(&node);
     let seen: Value = serde_json::from_str(&results[0]).unwrap_or_else(|_| panic!("{results:#?}"));
-    assert_eq!(seen["env"]["SERVER_KEY"], "its-credential-4711");
+    // It was given its credential, and what echoes it back is redacted.
+    assert_eq!(seen["env"]["SERVER_KEY"], "[secret:env:OF_THE_SERVER]");
     let env: Vec<&String> = seen["env"].as_object().unwrap().keys().collect();
     assert!(
         env.iter()
