@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::monitor::Authority;
-use crate::port::{DoorConnection, ToolFacts, Workspace};
+use crate::port::{DoorConnection, ServerTools, ToolFacts, Workspace};
 use crate::record::{Ledger, Scribe};
 
 /// Calls of one execution that are performed at the same time; further ones wait.
@@ -118,6 +118,7 @@ pub(crate) struct Live {
     pub(crate) key: Option<ApiKeyId>,
     pub(crate) authority: Authority,
     pub(crate) tools: Vec<Arc<ToolFacts>>,
+    pub(crate) served: Option<Arc<dyn ServerTools>>,
     pub(crate) workspace: Arc<Workspace>,
     pub(crate) scribe: Scribe,
     /// Ledgers and authorities that no call uses now.
@@ -137,6 +138,7 @@ pub(crate) struct Opening {
     pub(crate) key: Option<ApiKeyId>,
     pub(crate) authority: Authority,
     pub(crate) tools: Vec<Arc<ToolFacts>>,
+    pub(crate) served: Option<Arc<dyn ServerTools>>,
     pub(crate) workspace: Arc<Workspace>,
     pub(crate) scribe: Scribe,
 }
@@ -161,8 +163,19 @@ impl Doors {
 
     /// Lets programs speak for an execution until the answer is closed or dropped.
     pub(crate) fn open(&self, opening: Opening) -> OpenDoor {
-        let Opening { execution, generation, agent, scope, until, key, authority, tools, workspace, scribe } =
-            opening;
+        let Opening {
+            execution,
+            generation,
+            agent,
+            scope,
+            until,
+            key,
+            authority,
+            tools,
+            served,
+            workspace,
+            scribe,
+        } = opening;
         let live = Arc::new(Live {
             execution,
             generation,
@@ -172,6 +185,7 @@ impl Doors {
             key,
             authority,
             tools,
+            served,
             workspace,
             scribe,
             idle: Mutex::default(),

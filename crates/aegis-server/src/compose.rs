@@ -96,10 +96,11 @@ pub(crate) async fn compose(
     let parts = servers::Parts {
         sandbox: sandbox.clone(),
         secrets: secrets.clone(),
+        door: door.clone(),
         clock: clock.clone(),
         ids: ids.clone(),
     };
-    let (servers, server_events) = servers::open(home, node, kernel.tool_names(), parts).await?;
+    let (servers, server_events) = servers::open(node, kernel.tool_names(), parts).await?;
     kernel.use_servers(servers.clone());
     let mut seed = [0u8; 8];
     ids.fill(&mut seed);

@@ -4,7 +4,6 @@ mod pins;
 mod starter;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aegis_core::{Body, Diagnosis, ErrorCode, Name, SecretUser, Tenant};
@@ -19,7 +18,6 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::compose::store_failed;
 
 /// Events of servers that wait to be recorded; beyond these they are dropped, and the log says so.
 const EVENTS_WAITING_MAX: usize = 1024;
@@ -31,6 +29,7 @@ pub(crate) type ServerEvents = mpsc::Receiver<(Tenant, Body)>;
 pub(crate) struct Parts {
     pub(crate) sandbox: Arc<ProcessSandbox>,
     pub(crate) secrets: Arc<dyn Secrets>,
+    pub(crate) door: Arc<Door>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn Ids>,
 }
@@ -40,7 +39,6 @@ pub(crate) struct Parts {
 /// # Errors
 /// If a section cannot be put into force, or pins cannot be opened.
 pub(crate) async fn open(
-    home: &Path,
     node: &NodeConfig,
     reserved: Vec<String>,
     parts: Parts,
@@ -57,7 +55,6 @@ pub(crate) async fn open(
         settings.push(checked);
     }
     let (tell, events) = mpsc::channel(EVENTS_WAITING_MAX);
-    let door = Door::open(home, parts.clock.clone(), parts.ids.clone()).await.map_err(store_failed)?;
     let http = http_client().map_err(|error| Diagnosis::internal(error.to_string()))?;
     let mcp = McpParts {
         starter: Arc::new(starter::SandboxStarter { sandbox: parts.sandbox, ids: parts.ids, folders }),
@@ -66,7 +63,7 @@ pub(crate) async fn open(
             events: tell.clone(),
             told: Mutex::default(),
         }),
-        pins: pins::in_door(Arc::new(door)),
+        pins: pins::in_door(parts.door),
         events: Arc::new(move |tenant: &Tenant, body: Body| {
             if tell.try_send((tenant.clone(), body)).is_err() {
                 tracing::warn!("an event of a tool server is not recorded: too many wait");

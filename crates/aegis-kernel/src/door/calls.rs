@@ -14,7 +14,7 @@ use crate::execution::Services;
 use crate::monitor::{Action, Authority, Monitor, Performed, Proof, Settled, Target};
 use crate::port::{ToolContext, ToolError};
 use crate::record::{Ledger, RecordError};
-use crate::tools::{COMMAND_RUN, Home};
+use crate::tools::{COMMAND_RUN, Found, Home};
 
 /// Longest time for one call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(300);
@@ -64,7 +64,8 @@ impl Live {
         admitted: &Admitted,
         wanted: &ToolCall,
     ) -> Result<Called, RecordError> {
-        let home = services.router.find(&wanted.name);
+        let found = Found { router: &services.router, served: self.served.as_ref() };
+        let home = found.find(&wanted.name);
         let facts = home.as_ref().map(Home::facts);
         let target = Target::Tool { turn: 0, index: 0, call: wanted, facts, proof: Proof::Client(admitted) };
         let action = Action { target, generation: self.generation };

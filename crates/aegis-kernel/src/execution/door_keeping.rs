@@ -98,6 +98,7 @@ impl Driver {
             key,
             authority,
             tools: self.blueprint.tools.clone(),
+            served: self.blueprint.served.clone(),
             workspace,
             scribe: self.ledger.scribe.clone(),
         })

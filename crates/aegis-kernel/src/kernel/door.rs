@@ -134,8 +134,10 @@ impl Kernel {
             }
             Speaker::Key { tenant, agent, .. } => {
                 let prepared = self.act_as(tenant, agent.as_str()).await?;
+                let served = self.served_for(tenant, &prepared.manifest).await?;
+                let found = self.found(served.as_ref());
                 let tools = prepared.manifest.spec.tools.iter();
-                let homes: Vec<_> = tools.filter_map(|tool| self.services.router.find(&tool.name)).collect();
+                let homes: Vec<_> = tools.filter_map(|tool| found.find(found.name_of(tool)?)).collect();
                 Ok(calls::tools_json(homes.iter().map(crate::tools::Home::facts)))
             }
         }
@@ -310,7 +312,8 @@ impl Kernel {
         let manifest = agents::parse(&document).map_err(|refusal| {
             Diagnosis::internal(format!("the deployed manifest no longer parses: {refusal}"))
         })?;
-        self.refuse_unenforced(&manifest)?;
+        let served = self.served_for(tenant, &manifest).await?;
+        self.refuse_unenforced(&manifest, served.as_ref())?;
         let created = Body::ExecutionCreated {
             agent: agent.id,
             name: agent.name,
