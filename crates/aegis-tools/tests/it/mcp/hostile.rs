@@ -123,19 +123,21 @@ async fn a_description_changed_in_the_middle_holds_the_server_until_its_hash_is_
 }
 
 #[tokio::test]
-async fn a_change_it_does_not_tell_is_found_and_outlives_a_restart() {
+async fn a_change_it_does_not_tell_is_found_and_is_over_when_it_is_taken_back() {
     let pins = PinStore::in_memory();
     let config = json!({"name": "bad", "executable": "bad", "limits": {"health_interval_seconds": 1}});
     let first = bench(vec![settings(config.clone())], Arc::new(Hostile::default()), &pins, None);
     first.tools().await;
     text(&first, "quiet_change").await.unwrap();
     until("a hold", || first.saw("server.held") == 1).await;
+    let held = text(&first, "add").await;
+    assert!(matches!(held, Err(McpError::Held { .. })), "{held:?}");
     first.servers.stop().await;
-    // The next daemon's server says again what was accepted; it stays held all the same.
+    // The next daemon's server says again what was accepted: nothing else is called under an old acceptance.
     let second = bench(vec![settings(config)], Arc::new(Hostile::default()), &pins, None);
     second.tools().await;
-    let held = text(&second, "add").await;
-    assert!(matches!(held, Err(McpError::Held { .. })), "{held:?}");
+    until("a release", || second.saw("server.released") == 1).await;
+    assert_eq!(text(&second, "add").await.unwrap(), "3");
 }
 
 #[tokio::test]
