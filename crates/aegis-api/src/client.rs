@@ -1,5 +1,6 @@
 //! The typed client: one method a route, errors as diagnoses with their stable code.
 
+mod mcp;
 mod secrets;
 mod servers;
 mod stream;
@@ -18,6 +19,7 @@ use crate::{
     PolicyQuestion, PolicyTested, Problem, RotatedKey, Started, Status, Trace, TraceSummary, Volume, header,
 };
 
+pub use mcp::{McpReply, McpStream};
 pub use stream::{EventStream, StreamItem};
 
 /// Time to make a connection.

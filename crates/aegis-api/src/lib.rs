@@ -11,7 +11,7 @@ mod server;
 mod terminal;
 mod wire;
 
-pub use client::{CallError, Client, Endpoint, EventStream, StreamItem, is_loopback};
+pub use client::{CallError, Client, Endpoint, EventStream, McpReply, McpStream, StreamItem, is_loopback};
 pub use event::{Denied, EventError, ExecutionEvent, ValidationResult};
 pub use policy::{
     PolicyChange, PolicyComparison, PolicyDiff, PolicyDocument, PolicyExplanation, PolicyLayer, PolicyLine,
@@ -19,7 +19,7 @@ pub use policy::{
 };
 pub use problem::Problem;
 pub use secret::{Secret, SetSecret};
-pub use server::{AcceptServer, Server, ServerDetail, ServerLine, ServerState, Tool};
+pub use server::{AcceptServer, CallTool, Server, ServerDetail, ServerLine, ServerState, Tool, ToolCalled};
 pub use terminal::{printable_json, printable_line, printable_text};
 pub use wire::{
     Agent, AgentRef, AgentVersion, ApiKey, AuditEvent, Checkpoint, CreatedKey, Deployed, ExecuteRequest,
@@ -31,6 +31,8 @@ pub use wire::{
 pub mod header {
     /// The tenant a request is made for; `default` without it.
     pub const TENANT: &str = "x-aegis-tenant";
+    /// The agent whose tools a request at `/mcp` is about.
+    pub const AGENT: &str = "x-aegis-agent";
     /// Makes a repeated POST answer what the first one answered, for 24 hours.
     pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
     /// The name of the file that a deployed document was read from; problems are told with it.

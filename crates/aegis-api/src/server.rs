@@ -98,3 +98,27 @@ pub struct Tool {
     /// Arguments the monitor checks.
     pub governed: Vec<String>,
 }
+
+/// A call of a tool: the body of `POST /v1/tools/{name}/call`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallTool {
+    /// The agent to act as, by name: its authority holds.
+    pub agent: String,
+    /// The arguments, a JSON object.
+    #[serde(default = "no_arguments")]
+    pub arguments: Value,
+}
+
+fn no_arguments() -> Value {
+    Value::Object(serde_json::Map::new())
+}
+
+/// What a tool answered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ToolCalled {
+    /// The run the call was made in.
+    pub execution_id: String,
+    /// The result as MCP writes it: `content`, `structuredContent`, `isError`. Untrusted.
+    pub result: Value,
+}

@@ -23,6 +23,8 @@ pub enum ActorLink {
         /// The key's id.
         key: ApiKeyId,
     },
+    /// A program that speaks MCP, on behalf of the link before. No person, whoever's credential it was given.
+    Mcp,
     /// An agent at a version, in an execution.
     Agent {
         /// Its name.

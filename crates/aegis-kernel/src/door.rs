@@ -125,6 +125,7 @@ pub(crate) struct Live {
     idle: Mutex<Vec<(Ledger, Authority)>>,
     places: Semaphore,
     closed: CancellationToken,
+    finished: CancellationToken,
     calls: TaskTracker,
 }
 
@@ -149,6 +150,8 @@ type Known = Arc<Mutex<HashMap<ExecutionId, Arc<Live>>>>;
 #[derive(Default)]
 pub(crate) struct Doors {
     known: Known,
+    /// Runs of callers that the daemon signs for, each with its caller's API key. They end with this daemon.
+    expected: Mutex<HashMap<ExecutionId, Option<ApiKeyId>>>,
     admits: OnceLock<Arc<dyn Admits>>,
 }
 
@@ -191,6 +194,7 @@ impl Doors {
             idle: Mutex::default(),
             places: Semaphore::new(CALLS_MAX),
             closed: CancellationToken::new(),
+            finished: CancellationToken::new(),
             calls: TaskTracker::new(),
         });
         lock(&self.known).insert(execution, Arc::clone(&live));
@@ -209,9 +213,19 @@ impl Doors {
         known.values().filter(|live| live.key == Some(key)).map(|live| live.execution).collect()
     }
 
+    /// Says that the daemon signs for a caller in this run, before it begins.
+    pub(crate) fn expect(&self, execution: ExecutionId, key: Option<ApiKeyId>) {
+        self.expected.lock().unwrap_or_else(PoisonError::into_inner).insert(execution, key);
+    }
+
+    /// Whether the daemon signs for a caller in this run, and the caller's API key. Asked once, by its driver.
+    pub(crate) fn is_expected(&self, execution: ExecutionId) -> Option<Option<ApiKeyId>> {
+        self.expected.lock().unwrap_or_else(PoisonError::into_inner).remove(&execution)
+    }
+
     /// How many executions are spoken for from outside.
     pub(crate) fn outside(&self) -> usize {
-        lock(&self.known).values().filter(|live| live.key.is_some()).count()
+        lock(&self.known).values().filter(|live| live.generation == 0).count()
     }
 }
 
@@ -223,6 +237,11 @@ pub(crate) struct OpenDoor {
 }
 
 impl OpenDoor {
+    /// Waits until whoever speaks says that nothing more comes.
+    pub(crate) async fn finished(&self) {
+        self.live.finished.cancelled().await;
+    }
+
     /// The task that takes connections; it ends with the door.
     pub(crate) fn accepts(&mut self, task: AbortHandle) {
         self.accepting = Some(task);

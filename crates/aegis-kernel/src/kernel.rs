@@ -1,5 +1,6 @@
 //! The commands of the system, one method each. Reads go to the [`Journal`](crate::port::Journal).
 
+mod acting;
 mod agents;
 mod door;
 mod executions;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use aegis_core::{Diagnosis, Tenant};
 
+pub use acting::{Act, Acted, Acting};
 pub use policies::{Asked, Overlay};
 pub use types::{
     AgentSelector, Caller, DeployOptions, Deployed, Execute, KernelSettings, NodeInfo, Ports, Refusal,

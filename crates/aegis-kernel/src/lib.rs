@@ -22,6 +22,6 @@ mod validation;
 
 pub use door::{Admits, DoorRefusal, Speaker, TokenKeys};
 pub use kernel::{
-    AgentSelector, Asked, Caller, DeployOptions, Deployed, Execute, Kernel, KernelSettings, NodeInfo,
-    Overlay, Ports, Refusal, Started,
+    Act, Acted, Acting, AgentSelector, Asked, Caller, DeployOptions, Deployed, Execute, Kernel,
+    KernelSettings, NodeInfo, Overlay, Ports, Refusal, Started,
 };

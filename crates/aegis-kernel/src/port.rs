@@ -34,7 +34,8 @@ pub use secrets::{
 };
 pub use sessions::{Claimed, SessionError, Sessions, SmcpSession};
 pub use tool::{
-    Access, Governed, GovernedKind, ServerTools, ToolContext, ToolError, ToolFacts, ToolHost, ToolServers,
+    Access, Governed, GovernedKind, Listener, ServerTools, ToolContext, ToolError, ToolFacts, ToolHost,
+    ToolServers,
 };
 pub use volume::{
     DirectoryEntry, FileKind, FileMeta, FileRange, FileRecords, Files, Grant, PathRules, Tree, TreeEntry,

@@ -211,6 +211,9 @@ pub(crate) async fn door(State(app): State<Arc<App>>, mut request: Request, next
         }
     };
     request.extensions_mut().insert(caller);
+    if let Some(key) = &key {
+        request.extensions_mut().insert(key.role);
+    }
     if let Some(ApiKey { tenant, id, agent: Some(agent), role: KeyRole::Agent, .. }) = key {
         request.extensions_mut().insert(Speaker::Key { tenant, key: id, agent });
     }
@@ -226,13 +229,15 @@ fn turned_away(app: &App, foreign: Foreign, path: &str) -> Response {
 }
 
 /// How far a key's role reaches. What needs a person is refused by the type of principal, not here.
-fn reaches(role: KeyRole, method: &Method, path: &str) -> bool {
+pub(crate) fn reaches(role: KeyRole, method: &Method, path: &str) -> bool {
     let below =
         |root: &str| path == root || path.strip_prefix(root).is_some_and(|rest| rest.starts_with('/'));
     let agents = ["/v1/smcp", "/v1/seal", "/mcp"].into_iter().any(below);
     match role {
         KeyRole::Agent => agents,
         _ if agents && !below("/mcp") => false,
+        // What only reads is sorted out behind it.
+        KeyRole::Viewer if below("/mcp") => true,
         KeyRole::Viewer => matches!(*method, Method::GET | Method::HEAD) && !below("/v1/keys"),
         KeyRole::Operator => !below("/v1/keys"),
     }

@@ -15,6 +15,7 @@ mod idempotency;
 mod inside;
 mod listen;
 mod logging;
+mod mcp;
 mod models;
 pub mod offline;
 mod platform;

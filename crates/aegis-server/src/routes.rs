@@ -10,6 +10,7 @@ mod policy;
 mod secrets;
 mod servers;
 mod smcp;
+mod tool_calls;
 mod traces;
 mod volumes;
 
@@ -88,12 +89,14 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/", get(node::root))
         .layer(from_fn_with_state(app.clone(), finish));
     let streams = Router::new()
+        .route("/v1/tools/{name}/call", post(tool_calls::call))
         .route("/v1/agents/{id}/events", get(agents::events))
         .route("/v1/executions/{id}/events", get(executions::events))
         .route("/v1/executions/{id}/stream", get(executions::events));
-    answers
-        .merge(streams)
-        .merge(smcp::routes())
+    let inside = answers.merge(streams).merge(smcp::routes());
+    let mcp = crate::mcp::service(app, inside.clone().with_state(app.clone()));
+    inside
+        .route_service("/mcp", mcp)
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(app.clone(), guard::door))

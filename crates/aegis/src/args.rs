@@ -14,7 +14,7 @@ pub(crate) use evidence::{Audit, Filter, Journal, Trace, Verified};
 pub(crate) use key::Key;
 pub(crate) use policy::Policy;
 pub(crate) use secret::Secret;
-pub(crate) use server::{Server, Tool};
+pub(crate) use server::{Mcp, Server, Tool};
 
 use crate::later::Later;
 
@@ -129,6 +129,9 @@ pub(crate) enum Command {
     /// List and call tools
     #[command(subcommand)]
     Tool(Tool),
+    /// Serve this node to programs that speak MCP
+    #[command(subcommand)]
+    Mcp(Mcp),
     /// Look after tool servers
     #[command(subcommand)]
     Server(Server),

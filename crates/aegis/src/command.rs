@@ -7,6 +7,7 @@ mod evidence;
 mod installed;
 mod key;
 mod logs;
+mod mcp;
 mod policy;
 mod secret;
 mod server;
@@ -39,6 +40,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Policy(command) => policy::run(&global, command).await,
         Command::Key(command) => key::run(&global, command).await,
         Command::Server(command) => server::servers(&global, command).await,
+        Command::Mcp(command) => mcp::run(&global, command).await,
         Command::Tool(command) => server::tools(&global, command).await,
         Command::Audit(command) => evidence::audit(&global, command).await,
         Command::Journal(command) => evidence::journal(&global, command).await,

@@ -79,8 +79,6 @@ later! {
     Diff = "diff" [];
     /// Delete what documents describe (not in this version)
     Delete = "delete" [];
-    /// Serve this node as an MCP server (not in this version)
-    Mcp = "mcp" ["serve"];
 }
 
 /// Refuses the command by its name.

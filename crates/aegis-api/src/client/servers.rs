@@ -1,9 +1,15 @@
 //! Tool servers and tools.
 
+use std::time::Duration;
+
+use aegis_core::Diagnosis;
 use reqwest::Method;
 
 use super::{CallError, Client, encode};
-use crate::{AcceptServer, Page, Server, ServerDetail, ServerLine, Tool};
+use crate::{AcceptServer, CallTool, Page, Server, ServerDetail, ServerLine, Tool, ToolCalled};
+
+/// Longer than a call may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(330);
 
 impl Client {
     /// `GET /v1/servers`
@@ -26,6 +32,15 @@ impl Client {
     /// `GET /v1/servers/{name}/logs`: the last lines of its standard error.
     pub async fn server_logs(&self, name: &str) -> Result<Page<ServerLine>, CallError> {
         self.get(&format!("/v1/servers/{}/logs", encode(name)), &[]).await
+    }
+
+    /// `POST /v1/tools/{name}/call`
+    pub async fn call_tool(&self, tool: &str, call: &CallTool) -> Result<ToolCalled, CallError> {
+        let path = format!("/v1/tools/{}/call", encode(tool));
+        let request = self.request(Method::POST, &path, &[]).json(call).timeout(CALL_TIMEOUT);
+        let answer = self.send(request).await?;
+        let bytes = answer.bytes().await.map_err(|error| self.unreachable(&error))?;
+        serde_json::from_slice(&bytes).map_err(|error| Diagnosis::internal(error.to_string()).into())
     }
 
     /// `GET /v1/tools`: the tools that agents may name.

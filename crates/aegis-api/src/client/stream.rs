@@ -18,7 +18,7 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(250);
 /// Attempts in a row without any event before the stream fails: about half a minute.
 const ATTEMPTS_MAX: u32 = 15;
 
-type Connection = Pin<Box<dyn Stream<Item = Result<Sse, sse_stream::Error>> + Send>>;
+pub(super) type Connection = Pin<Box<dyn Stream<Item = Result<Sse, sse_stream::Error>> + Send>>;
 
 /// One event with the daemon's exact words.
 #[derive(Debug, Clone, PartialEq)]

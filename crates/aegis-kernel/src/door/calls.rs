@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::Live;
 use crate::execution::Services;
 use crate::monitor::{Action, Authority, Monitor, Performed, Proof, Settled, Target};
-use crate::port::{ToolContext, ToolError};
+use crate::port::{Listener, ToolContext, ToolError};
 use crate::record::{Ledger, RecordError};
 use crate::tools::{COMMAND_RUN, Found, Home};
 
@@ -20,6 +20,15 @@ use crate::tools::{COMMAND_RUN, Found, Home};
 const CALL_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long a tool that was told to stop may take to do so.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How a call is made.
+#[derive(Clone, Default)]
+pub(crate) struct Terms {
+    /// Told of what happens meanwhile, and given a server's whole answer.
+    pub(crate) listener: Option<Arc<dyn Listener>>,
+    /// Gives the call up.
+    pub(crate) cancel: CancellationToken,
+}
 
 /// What came of a call that passed the protocol.
 pub(crate) enum Called {
@@ -37,18 +46,34 @@ impl Live {
         tools_json(self.tools.iter().map(AsRef::as_ref))
     }
 
+    /// The tools that may be named from outside the model's own turn.
+    pub(crate) fn callable(&self) -> impl Iterator<Item = &crate::port::ToolFacts> {
+        self.tools.iter().map(AsRef::as_ref).filter(|facts| facts.schema.name != COMMAND_RUN)
+    }
+
+    /// Whether nothing is taken any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.is_cancelled() || self.finished.is_cancelled()
+    }
+
+    /// Says that nothing more comes.
+    pub(crate) fn finish(&self) {
+        self.finished.cancel();
+    }
+
     /// Performs, or refuses, the call of an admitted envelope. It goes on when its caller goes away.
     pub(crate) async fn call(
         self: &Arc<Self>,
         services: &Arc<Services>,
         admitted: Admitted,
         wanted: ToolCall,
+        terms: Terms,
     ) -> Result<Called, RecordError> {
         let (live, services) = (Arc::clone(self), Arc::clone(services));
         let work = async move {
             let permit = live.places.acquire().await;
             let called = match (&permit, live.closed.is_cancelled()) {
-                (Ok(_), false) => live.pass(&services, &admitted, &wanted).await,
+                (Ok(_), false) => live.pass(&services, &admitted, &wanted, &terms).await,
                 _ => Ok(Called::Denied(over())),
             };
             drop(permit);
@@ -63,13 +88,18 @@ impl Live {
         services: &Services,
         admitted: &Admitted,
         wanted: &ToolCall,
+        terms: &Terms,
     ) -> Result<Called, RecordError> {
         let found = Found { router: &services.router, served: self.served.as_ref() };
         let home = found.find(&wanted.name);
         let facts = home.as_ref().map(Home::facts);
         let target = Target::Tool { turn: 0, index: 0, call: wanted, facts, proof: Proof::Client(admitted) };
         let action = Action { target, generation: self.generation };
-        let context = ToolContext { execution: self.execution, workspace: Arc::clone(&self.workspace) };
+        let context = ToolContext {
+            execution: self.execution,
+            workspace: Arc::clone(&self.workspace),
+            listener: terms.listener.clone(),
+        };
         let (home, context) = (&home, &context);
         let perform = move |_: ActionId| async move {
             let Some(Home::Host(host, _)) = home else {
@@ -80,6 +110,7 @@ impl Live {
             tokio::select! {
                 result = &mut call => return Performed::Tool(result),
                 () = self.closed.cancelled() => cancel.cancel(),
+                () = terms.cancel.cancelled() => cancel.cancel(),
                 () = tokio::time::sleep(CALL_TIMEOUT) => cancel.cancel(),
             }
             match tokio::time::timeout(CANCEL_PATIENCE, call).await {

@@ -188,10 +188,22 @@ impl Driver {
         if session.ended_at.is_some() || left.is_zero() {
             return Ok(Kept::Over);
         }
-        let opening = self.opening(0, session.api_key).await?;
-        self.door = Some(self.services.doors.open(opening));
+        let key = match session.api_key {
+            Some(key) => Some(key),
+            None => match self.services.doors.is_expected(self.ledger.execution) {
+                Some(key) => key,
+                // The daemon that signed for its caller is gone, and the key with it.
+                None => return Ok(Kept::Over),
+            },
+        };
+        let opening = self.opening(0, key).await?;
+        let door = self.door.insert(self.services.doors.open(opening));
         self.stopper.set_total_deadline(tokio::time::Instant::now() + left);
-        Ok(match self.stopper.interrupted().await {
+        let reason = tokio::select! {
+            reason = self.stopper.interrupted() => reason,
+            () = door.finished() => return Ok(Kept::Over),
+        };
+        Ok(match reason {
             StopReason::Park => Kept::Parked,
             StopReason::Cancel => Kept::Cancelled,
             StopReason::IterationTimeout | StopReason::ExecutionTimeout => Kept::Over,

@@ -90,6 +90,7 @@ impl Driver {
         let context = ToolContext {
             execution: self.ledger.execution,
             workspace: Arc::clone(&self.rooms().await?.workspace),
+            listener: None,
         };
         let environment = command_environment(&self.blueprint.env).collect();
         let (live, stopper) = (&mut self.generation, self.stopper.clone());

@@ -19,15 +19,15 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{AgentSelector, Caller, Kernel, agents, unrecorded};
-use crate::door::calls::{self, Called, result_json};
+use crate::door::calls::{self, Called, Terms, result_json};
 use crate::door::{DoorRefusal, Live, Speaker, workload};
 use crate::execution::loop_plan;
 use crate::port::{AgentState, Append, Claimed, SessionError, SmcpSession};
 use crate::record::RecordError;
 
 /// Runs of programs outside at the same time, on one node and by one key.
-const OUTSIDE_MAX: usize = 64;
-const OUTSIDE_BY_KEY_MAX: usize = 16;
+pub(super) const OUTSIDE_MAX: usize = 64;
+pub(super) const OUTSIDE_BY_KEY_MAX: usize = 16;
 /// How long a run of a program outside may take to be ready.
 const READY_PATIENCE: Duration = Duration::from_secs(10);
 const READY_PAUSE: Duration = Duration::from_millis(5);
@@ -97,7 +97,8 @@ impl Kernel {
         let result = match envelope.method() {
             "tools/call" => {
                 let wanted = calls::wanted(&admitted).map_err(|error| answering(error, &envelope))?;
-                let called = live.call(&self.services, admitted, wanted).await.map_err(unwritten)?;
+                let called =
+                    live.call(&self.services, admitted, wanted, Terms::default()).await.map_err(unwritten)?;
                 match called {
                     Called::Answered(result) => result_json(&result),
                     Called::Denied(denial) => return Err(answering((&denial).into(), &envelope).into()),
@@ -133,14 +134,33 @@ impl Kernel {
                 Ok(live.ok_or_else(unknown)?.tools_json())
             }
             Speaker::Key { tenant, agent, .. } => {
-                let prepared = self.act_as(tenant, agent.as_str()).await?;
-                let served = self.served_for(tenant, &prepared.manifest).await?;
-                let found = self.found(served.as_ref());
-                let tools = prepared.manifest.spec.tools.iter();
-                let homes: Vec<_> = tools.filter_map(|tool| found.find(found.name_of(tool)?)).collect();
-                Ok(calls::tools_json(homes.iter().map(crate::tools::Home::facts)))
+                let tools = self.callable_as(tenant, agent.as_str()).await?;
+                Ok(calls::tools_json(tools.iter()))
             }
         }
+    }
+
+    /// The tools that whoever acts as the agent may name.
+    pub(super) async fn callable_as(
+        &self,
+        tenant: &Tenant,
+        agent: &str,
+    ) -> Result<Vec<crate::port::ToolFacts>, DoorRefusal> {
+        let prepared = self.act_as(tenant, agent).await?;
+        let served = self.served_for(tenant, &prepared.manifest).await?;
+        let found = self.found(served.as_ref());
+        let tools = prepared.manifest.spec.tools.iter();
+        let homes = tools.filter_map(|tool| found.find(found.name_of(tool)?).map(|home| (tool, home)));
+        Ok(homes
+            .map(|(tool, home)| {
+                let mut facts = home.facts().clone();
+                if let Some(name) = found.name_of(tool) {
+                    name.clone_into(&mut facts.schema.name);
+                }
+                facts
+            })
+            .filter(|facts| facts.schema.name != crate::tools::COMMAND_RUN)
+            .collect())
     }
 
     /// Ends the sessions, and the runs, that a key opened: it was revoked.
@@ -249,14 +269,15 @@ impl Kernel {
         let kernel = self.clone();
         let (key, tenant, begun) = (*key, tenant.clone(), session.clone());
         // On a task of its own: a client that goes away must not leave a recorded run that nobody keeps.
-        let begun = tokio::spawn(async move { kernel.begin_outside(key, tenant, &begun, prepared).await });
+        let actor = Actor::default().then(ActorLink::Key { key });
+        let begun = tokio::spawn(async move { kernel.begin_outside(&actor, tenant, &begun, prepared).await });
         begun.await.map_err(|error| Diagnosis::internal(error.to_string()))??;
         self.token(&session, (agent.as_str(), &scope), (now, seconds))
     }
 
-    async fn begin_outside(
+    pub(super) async fn begin_outside(
         &self,
-        key: ApiKeyId,
+        actor: &Actor,
         tenant: Tenant,
         session: &SmcpSession,
         prepared: Prepared,
@@ -267,14 +288,13 @@ impl Kernel {
         if let Body::ExecutionCreated { input, .. } = &mut created {
             *input = scribe.blob("null", &mut blobs);
         }
-        let actor = Actor::default().then(ActorLink::Key { key });
         let span = scribe.root_span();
         let bodies = [created, Body::ExecutionStarted {}, opened(session)];
         let append = Append {
             tenant,
             stream: StreamId::Execution(session.execution),
             expected: Some(0),
-            events: bodies.into_iter().map(|body| scribe.event(span, &actor, body)).collect(),
+            events: bodies.into_iter().map(|body| scribe.event(span, actor, body)).collect(),
             blobs,
             durability: Durability::Power,
         };
@@ -294,7 +314,7 @@ impl Kernel {
     }
 
     /// The agent that a key acts as, as it would run now.
-    async fn act_as(&self, tenant: &Tenant, agent: &str) -> Result<Prepared, DoorRefusal> {
+    pub(super) async fn act_as(&self, tenant: &Tenant, agent: &str) -> Result<Prepared, DoorRefusal> {
         let caller = Caller { tenant: tenant.clone(), actor: Actor::default() };
         let selector = AgentSelector::Name { name: agent.to_owned(), version: None };
         let selected = self.select_agent(&caller, &selector).await;
@@ -332,10 +352,10 @@ impl Kernel {
 }
 
 /// An agent that is acted as.
-struct Prepared {
-    manifest: aegis_manifest::AgentManifest,
+pub(super) struct Prepared {
+    pub(super) manifest: aegis_manifest::AgentManifest,
     /// The run's first event; its input is still to be set.
-    created: Body,
+    pub(super) created: Body,
 }
 
 fn agree(asked: &Attestation, workload: &str, (agent, scope): (&str, &str)) -> Result<(), SmcpError> {

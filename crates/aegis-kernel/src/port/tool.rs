@@ -67,6 +67,13 @@ pub struct ToolFacts {
     pub foreign: bool,
 }
 
+/// A caller who is told what happens while a call is under way. Such a caller is given a server's answer whole, as one
+/// JSON object: `{"result": …}` or `{"error": …}`, as the protocol writes them.
+pub trait Listener: Send + Sync {
+    /// How far the call has come. Must not block.
+    fn progressed(&self, done: f64, total: Option<f64>, message: Option<String>);
+}
+
 /// On whose behalf, and on which files, a tool works.
 #[derive(Clone)]
 pub struct ToolContext {
@@ -74,6 +81,8 @@ pub struct ToolContext {
     pub execution: ExecutionId,
     /// Its volumes.
     pub workspace: Arc<Workspace>,
+    /// Who listens, if the call is no model's.
+    pub listener: Option<Arc<dyn Listener>>,
 }
 
 /// A call that gave no result.

@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use aegis_core::{ToolCall, ToolResult, ToolSchema};
+use aegis_core::limits::TOOL_RESULT_BYTES_MAX;
+use aegis_core::{Denial, DenialCode, ToolCall, ToolResult, ToolSchema};
 use aegis_kernel::port::{ServerTools, ToolContext, ToolError, ToolFacts, ToolHost};
 use async_trait::async_trait;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::error::McpError;
+use super::handler::Progress;
 use super::pin::PinnedTool;
 use super::result::McpResult;
 use super::servers::CallOptions;
@@ -76,6 +78,33 @@ impl McpTools {
     }
 }
 
+/// The whole answer, for who passes it on.
+fn whole(answer: Result<McpResult, McpError>) -> Result<ToolResult, ToolError> {
+    let (whole, is_error) = match answer {
+        Ok(result) => {
+            let json = result.to_json().map_err(|error| ToolError::Internal(error.to_string()))?;
+            (json!({ "result": json }), result.is_error())
+        }
+        Err(McpError::Protocol { code, message, data }) => {
+            (json!({"error": {"code": code, "message": message, "data": data}}), true)
+        }
+        Err(error) => return error.into_outcome(),
+    };
+    let content = whole.to_string();
+    if content.len() > TOOL_RESULT_BYTES_MAX {
+        return Err(ToolError::Denied(Denial {
+            code: DenialCode::OutputSizeExceeded,
+            rule: "node:result".to_owned(),
+            message: format!(
+                "the answer has {} bytes, at most {TOOL_RESULT_BYTES_MAX} are passed on.",
+                content.len()
+            ),
+            remedy: "ask for less at once".to_owned(),
+        }));
+    }
+    Ok(if is_error { ToolResult::error(content) } else { ToolResult::ok(content) })
+}
+
 fn facts(upstream: &Upstream, tool: &PinnedTool, name: &str) -> ToolFacts {
     let settings = &upstream.settings;
     let described = tool.description.as_deref().or(tool.title.as_deref()).unwrap_or(&tool.name);
@@ -113,14 +142,20 @@ impl ToolHost for McpTools {
 
     async fn call(
         &self,
-        _: &ToolContext,
+        context: &ToolContext,
         call: &ToolCall,
         cancel: &CancellationToken,
     ) -> Result<ToolResult, ToolError> {
         if !matches!(call.arguments, Value::Object(_) | Value::Null) {
             return Err(ToolError::Arguments("the arguments are not a JSON object".to_owned()));
         }
-        let options = CallOptions { cancel: cancel.clone(), ..CallOptions::default() };
+        let mut options = CallOptions { cancel: cancel.clone(), ..CallOptions::default() };
+        if let Some(listener) = context.listener.clone() {
+            options.progress = Some(Arc::new(move |progress: Progress| {
+                listener.progressed(progress.done, progress.total, progress.message);
+            }));
+            return whole(self.perform(call, &options).await);
+        }
         match self.perform(call, &options).await {
             Ok(result) => Ok(result.tool_result()),
             Err(error) => error.into_outcome(),

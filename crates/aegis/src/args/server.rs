@@ -1,4 +1,4 @@
-//! `aegis server …` and `aegis tool …`
+//! `aegis server …`, `aegis tool …` and `aegis mcp …`
 
 use clap::Subcommand;
 
@@ -33,6 +33,25 @@ pub(crate) enum Server {
 pub(crate) enum Tool {
     /// List the tools that agents may name
     List,
-    /// Call a tool (not in this version)
-    Call(Words),
+    /// Call a tool, acting as an agent
+    Call {
+        /// Its name, as `aegis tool list` shows it
+        tool: String,
+        /// The agent to act as: its authority holds
+        #[arg(long)]
+        agent: String,
+        /// The arguments, a JSON object, or @FILE that holds one
+        #[arg(long, default_value = "{}")]
+        arguments: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Mcp {
+    /// Serve this node as an MCP server on standard input and output
+    Serve {
+        /// The agent whose tools are served, beside those that look after the node
+        #[arg(long)]
+        agent: Option<String>,
+    },
 }

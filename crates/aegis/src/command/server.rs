@@ -1,11 +1,11 @@
 //! `aegis server …` and `aegis tool …`
 
-use aegis_api::{Server as Shown, ServerDetail, printable_line, printable_text};
-use aegis_core::Diagnosis;
+use aegis_api::{CallTool, Server as Shown, ServerDetail, printable_line, printable_text};
+use aegis_core::{Diagnosis, ErrorCode};
+use serde_json::Value;
 
 use crate::args::{Global, Server, Tool};
 use crate::failure::Failure;
-use crate::later::missing;
 use crate::output;
 use crate::table::table;
 
@@ -45,7 +45,17 @@ pub(super) async fn servers(global: &Global, command: Server) -> Result<(), Fail
 
 pub(super) async fn tools(global: &Global, command: Tool) -> Result<(), Failure> {
     match command {
-        Tool::Call(_) => Err(missing("aegis tool call")),
+        Tool::Call { tool, agent, arguments } => {
+            let call = CallTool { agent, arguments: super::task::json_argument("--arguments", &arguments)? };
+            let called = global.client()?.call_tool(&tool, &call).await?;
+            output::show(global.output, &called, |called| content(&called.result))?;
+            if called.result.get("isError").and_then(Value::as_bool) == Some(true) {
+                return Err(
+                    Diagnosis::new(ErrorCode::RunFailed, format!("`{tool}` says that it failed")).into()
+                );
+            }
+            Ok(())
+        }
         Tool::List => {
             let page = global.client()?.tools().await?;
             output::show(global.output, &page, |page| {
@@ -62,6 +72,19 @@ pub(super) async fn tools(global: &Global, command: Tool) -> Result<(), Failure>
             })
         }
     }
+}
+
+/// A result in words: its texts, and what else it has by its kind.
+fn content(result: &Value) -> String {
+    let blocks = result.get("content").and_then(Value::as_array);
+    let parts = blocks.into_iter().flatten().map(|block| {
+        let kind = block.get("type").and_then(Value::as_str).unwrap_or("content");
+        match block.get("text").and_then(Value::as_str) {
+            Some(text) => printable_text(text).into_owned(),
+            None => format!("({} is shown with --output json)", printable_line(kind)),
+        }
+    });
+    parts.collect::<Vec<_>>().join("\n")
 }
 
 /// Most of a description in a list.

@@ -130,7 +130,7 @@ async fn named_agent(client: &Client, text: &str) -> Result<String, Failure> {
 }
 
 /// JSON, or `@FILE` with JSON.
-fn json_argument(flag: &str, text: &str) -> Result<Value, Failure> {
+pub(super) fn json_argument(flag: &str, text: &str) -> Result<Value, Failure> {
     if let Some(path) = text.strip_prefix('@') {
         let path = Path::new(path);
         let content = std::fs::read_to_string(path).map_err(|error| file_error(path, &error))?;

@@ -53,13 +53,12 @@ fn errors_are_json_when_json_is_asked_for() {
 #[test]
 fn what_comes_later_is_refused_by_name_with_exit_2() {
     let home = tempfile::tempdir().unwrap();
-    let cases: [&[&str]; 6] = [
+    let cases: [&[&str]; 5] = [
         &["workflow", "run", "nightly", "--param", "a=b", "--follow"],
         &["task", "replay", "a1b2c3d4-1111-0000-0000-000000000001"],
         &["agent", "generate", "--input", "an agent that writes poems"],
         &["apply", "-f", "x.yaml"],
         &["freeze"],
-        &["mcp", "serve"],
     ];
     for arguments in cases {
         let output = aegis(home.path(), arguments);

@@ -44,7 +44,7 @@ pub(crate) fn send(node: &Node, (method, path): (&str, &str), bearer: &str, body
     (code, serde_json::from_str(body).unwrap_or(Value::Null))
 }
 
-fn make_key(node: &Node, name: &str, role: &str, agent: Option<&str>) -> (String, String) {
+pub(crate) fn make_key(node: &Node, name: &str, role: &str, agent: Option<&str>) -> (String, String) {
     let mut words = vec!["key", "create", name, "--role", role, "--output", "json"];
     words.extend(agent.into_iter().flat_map(|agent| ["--agent", agent]));
     let made = node.run(&words).ok().json();

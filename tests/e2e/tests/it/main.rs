@@ -27,6 +27,7 @@ mod load;
 #[cfg(test)]
 mod manifests;
 #[cfg(test)]
+mod mcp;
 mod misbehaving_models;
 #[cfg(test)]
 mod models;

@@ -10,13 +10,13 @@ use crate::observe::{events, follow, tool_results, until};
 use crate::tools::{calling, tool_lines};
 
 /// Where `install_mcp_servers` of `xtask/install.sh` puts them.
-fn installed() -> PathBuf {
+pub(crate) fn installed() -> PathBuf {
     let folder = example::repository().join("target/mcp-servers");
     folder.canonicalize().unwrap_or(folder)
 }
 
 /// The package's program; a line that it is missing otherwise.
-fn package(test: &str, name: &str) -> Option<PathBuf> {
+pub(crate) fn package(test: &str, name: &str) -> Option<PathBuf> {
     let file = installed().join("npm/node_modules/@modelcontextprotocol").join(name).join("dist/index.js");
     if !file.exists() || !Path::new("/usr/bin/node").exists() {
         eprintln!(
@@ -27,7 +27,7 @@ fn package(test: &str, name: &str) -> Option<PathBuf> {
     Some(file)
 }
 
-fn server(name: &str, file: &Path, arguments: &str, more: &str) -> String {
+pub(crate) fn server(name: &str, file: &Path, arguments: &str, more: &str) -> String {
     let (folder, file) = (installed().join("npm"), file.display());
     format!(
         "    - name: {name}\n      executable: node\n      args: [{file}{arguments}]\n      folders: [{}]\n{more}",
@@ -36,13 +36,13 @@ fn server(name: &str, file: &Path, arguments: &str, more: &str) -> String {
 }
 
 /// A context that permits the tools of these patterns; `more` goes into each capability.
-fn context(patterns: &[&str], more: &str) -> String {
+pub(crate) fn context(patterns: &[&str], more: &str) -> String {
     let capabilities: String =
         patterns.iter().map(|pattern| format!("        - {{tool_pattern: \"{pattern}\"{more}}}\n")).collect();
     format!("  security_contexts:\n    - name: served\n      capabilities:\n{capabilities}")
 }
 
-fn agent(tools: &str) -> String {
+pub(crate) fn agent(tools: &str) -> String {
     let manifest = worker("served", "  security_context: served\n");
     let own = manifest.lines().find(|line| line.starts_with("  tools:")).expect("the worker has tools");
     manifest.replace(own, &format!("  tools: {tools}"))

@@ -1,0 +1,239 @@
+//! AEGIS as a server of the Model Context Protocol: `/mcp`, streamable HTTP, both generations of the protocol.
+//!
+//! Who asks is known from the credential of each request, never from a session: there are none. An agent's key names
+//! the tools of its agent; an operator, and whoever has the node's token, the tools that look after the node, and those
+//! of the agent that the request names. A call of an agent's tool passes the monitor, in a run that acts as the agent.
+
+mod actors;
+mod management;
+
+use std::sync::Arc;
+
+use aegis_core::limits::REQUEST_BYTES_MAX;
+use aegis_core::{ActorLink, Denial, DenialCode, Diagnosis, ErrorCode, KeyRole};
+use aegis_kernel::port::Listener;
+use aegis_kernel::{Act, Acted, Caller, Speaker};
+use axum::Router;
+use http::request::Parts;
+use rmcp::ServerHandler;
+use rmcp::model::{
+    CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ErrorCode as RpcCode,
+    ErrorData, Implementation, ListToolsResult, PaginatedRequestParams, ProgressNotificationParam,
+    ProgressToken, ServerCapabilities, ServerConfig, Tool,
+};
+use rmcp::service::{Peer, RequestContext, RoleServer};
+use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
+use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
+use serde_json::{Map, Value};
+use tokio::sync::mpsc;
+
+use crate::app::App;
+use actors::Actors;
+
+/// Words of progress that wait to be sent; further ones are dropped.
+const PROGRESS_WAITING_MAX: usize = 64;
+
+/// What a request's answer is made of.
+#[derive(Clone)]
+pub(crate) struct McpServer {
+    app: Arc<App>,
+    /// The HTTP routes, behind the door.
+    inside: Router,
+    actors: Arc<Actors>,
+}
+
+/// The service behind `/mcp`. `inside` are the HTTP routes without their door, which has been passed.
+pub(crate) fn service(
+    app: &Arc<App>,
+    inside: Router,
+) -> StreamableHttpService<McpServer, NeverSessionManager> {
+    let server = McpServer { app: app.clone(), inside, actors: Arc::default() };
+    // Host and origin are the door's to check.
+    let config = StreamableHttpServerConfig::default()
+        .disable_allowed_hosts()
+        .with_legacy_session_mode(false)
+        .with_json_response(true)
+        .with_max_request_body_bytes(REQUEST_BYTES_MAX)
+        .with_cancellation_token(app.stop.clone());
+    StreamableHttpService::new(move || Ok(server.clone()), Arc::new(NeverSessionManager::default()), config)
+}
+
+/// Who asks.
+struct Asker {
+    caller: Caller,
+    /// The API key's role; none for the node's token.
+    role: Option<KeyRole>,
+    /// The agent to act as.
+    agent: Option<String>,
+}
+
+impl Asker {
+    fn of(context: &RequestContext<RoleServer>) -> Result<Self, ErrorData> {
+        let unknown = || ErrorData::internal_error("nobody asks", None);
+        let parts = context.extensions.get::<Parts>().ok_or_else(unknown)?;
+        let caller = parts.extensions.get::<Caller>().ok_or_else(unknown)?;
+        let role = parts.extensions.get::<KeyRole>().copied();
+        let named = parts.headers.get(aegis_api::header::AGENT).and_then(|name| name.to_str().ok());
+        let agent = match (parts.extensions.get::<Speaker>(), role, named) {
+            (Some(Speaker::Key { agent, .. }), ..) => Some(agent.to_string()),
+            (_, Some(KeyRole::Agent), _) => return Err(unknown()),
+            (_, Some(KeyRole::Viewer), Some(_)) => {
+                return Err(ErrorData::invalid_request("a viewer acts as no agent", None));
+            }
+            (_, _, named) => named.map(str::to_owned),
+        };
+        // Whoever's credential it is, a program asks: it is no person.
+        let actor = caller.actor.clone().then(ActorLink::Mcp);
+        Ok(Self { caller: Caller { tenant: caller.tenant.clone(), actor }, role, agent })
+    }
+}
+
+impl McpServer {
+    async fn tools(&self, asker: &Asker) -> Result<Vec<Tool>, ErrorData> {
+        let mut tools = management::tools(asker.role);
+        if let Some(agent) = &asker.agent {
+            let own = self.app.kernel.tools_as(&asker.caller.tenant, agent).await;
+            tools.extend(own.map_err(|error| told(&error))?.into_iter().map(|facts| {
+                let schema = match facts.schema.parameters {
+                    Value::Object(schema) => schema,
+                    _ => Map::new(),
+                };
+                Tool::new(facts.schema.name, facts.schema.description, schema)
+            }));
+        }
+        Ok(tools)
+    }
+
+    async fn call(
+        &self,
+        asker: &Asker,
+        request: CallToolRequestParams,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<CallToolResult, ErrorData> {
+        let arguments = request.arguments.unwrap_or_default();
+        if let Some(managed) = management::find(&request.name, asker.role) {
+            return Ok(management::call(self.inside.clone(), managed, &asker.caller, arguments).await);
+        }
+        let Some(agent) = &asker.agent else { return Err(unknown_tool(&request.name)) };
+        let kernel = &self.app.kernel;
+        let acting = self.actors.of(kernel, &asker.caller, agent).await.map_err(|error| told(&error))?;
+        let act = Act {
+            id: &context.id.to_string(),
+            tool: &request.name,
+            arguments: Value::Object(arguments),
+            listener: Progressing::listener(context),
+            cancel: context.ct.clone(),
+        };
+        match kernel.act_by(&acting, act).await.map_err(|error| told(&error))? {
+            Acted::Whole(whole) => whole_result(whole),
+            Acted::Answered(result) => {
+                let content = vec![ContentBlock::text(result.content)];
+                Ok(if result.is_error {
+                    CallToolResult::error(content)
+                } else {
+                    CallToolResult::success(content)
+                })
+            }
+            Acted::Denied(denial) if acting.tools().all(|(facts, _)| facts.schema.name != request.name) => {
+                tracing::debug!(code = %denial.code, "an unknown tool was asked for");
+                Err(unknown_tool(&request.name))
+            }
+            Acted::Denied(denial) => Ok(CallToolResult::error(vec![ContentBlock::text(denied(&denial))])),
+            Acted::Interrupted => {
+                let told = "interrupted: it is not known whether this call took effect";
+                Ok(CallToolResult::error(vec![ContentBlock::text(told)]))
+            }
+        }
+    }
+}
+
+impl ServerHandler for McpServer {
+    fn get_info(&self) -> ServerConfig {
+        ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+            .with_server_info(Implementation::new("aegis", env!("CARGO_PKG_VERSION")))
+    }
+
+    async fn list_tools(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        let tools = self.tools(&Asker::of(&context)?).await?;
+        // What may be named depends on who asks, and on what was deployed since.
+        Ok(ListToolsResult::with_all_items(tools).with_ttl_ms(0).with_cache_scope(CacheScope::Private))
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let asker = Asker::of(&context)?;
+        self.call(&asker, request, &context).await.map(CallToolResponse::Complete)
+    }
+}
+
+/// What a server gave, as it gave it.
+fn whole_result(mut whole: Value) -> Result<CallToolResult, ErrorData> {
+    let malformed = |error: serde_json::Error| ErrorData::internal_error(error.to_string(), None);
+    match (whole.get_mut("result").map(Value::take), whole.get_mut("error").map(Value::take)) {
+        (Some(result), None) => serde_json::from_value(result).map_err(malformed),
+        (None, Some(error)) => Err(serde_json::from_value(error).map_err(malformed)?),
+        _ => Err(ErrorData::internal_error("the answer was not recorded whole", None)),
+    }
+}
+
+fn unknown_tool(name: &str) -> ErrorData {
+    ErrorData::invalid_params(format!("Unknown tool: {name}"), None)
+}
+
+/// A denial in words, with its code and its remedy.
+pub(crate) fn denied(denial: &Denial) -> String {
+    let Denial { code, rule, message, remedy } = denial;
+    let code: &DenialCode = code;
+    format!("{code} ({rule}). {message} To permit it: {remedy}")
+}
+
+fn told(diagnosis: &Diagnosis) -> ErrorData {
+    let code = match diagnosis.code {
+        ErrorCode::InvalidInput | ErrorCode::NotFound => RpcCode::INVALID_PARAMS,
+        ErrorCode::Internal => RpcCode::INTERNAL_ERROR,
+        _ => RpcCode::INVALID_REQUEST,
+    };
+    let hint = diagnosis.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
+    ErrorData::new(code, format!("{}{hint}", diagnosis.message), None)
+}
+
+/// Sends progress on to who asked for it, in order.
+struct Progressing(Option<mpsc::Sender<(f64, Option<f64>, Option<String>)>>);
+
+impl Progressing {
+    fn listener(context: &RequestContext<RoleServer>) -> Arc<dyn Listener> {
+        let Some(token) = context.meta.get_progress_token() else { return Arc::new(Self(None)) };
+        let (tell, told) = mpsc::channel(PROGRESS_WAITING_MAX);
+        tokio::spawn(forward(context.peer.clone(), token, told));
+        Arc::new(Self(Some(tell)))
+    }
+}
+
+impl Listener for Progressing {
+    fn progressed(&self, done: f64, total: Option<f64>, message: Option<String>) {
+        if let Some(tell) = &self.0 {
+            let _ = tell.try_send((done, total, message));
+        }
+    }
+}
+
+async fn forward(
+    peer: Peer<RoleServer>,
+    token: ProgressToken,
+    mut told: mpsc::Receiver<(f64, Option<f64>, Option<String>)>,
+) {
+    while let Some((done, total, message)) = told.recv().await {
+        let mut progress = ProgressNotificationParam::new(token.clone(), done);
+        (progress.total, progress.message) = (total, message);
+        if peer.notify_progress(progress).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! `aegis mcp serve`: the daemon's `/mcp` on standard input and output.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aegis_api::{Client, McpReply};
+use aegis_core::Diagnosis;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Stdout};
+use tokio::task::{AbortHandle, JoinSet};
+
+use crate::args::{Global, Mcp};
+use crate::failure::Failure;
+
+/// Longest message that is read.
+const MESSAGE_BYTES_MAX: usize = 4 << 20;
+/// Requests under way at the same time; further ones wait unread.
+const REQUESTS_MAX: usize = 64;
+/// JSON-RPC's code of a failure that is nobody's.
+const INTERNAL_ERROR: i64 = -32_603;
+
+pub(super) async fn run(global: &Global, command: Mcp) -> Result<(), Failure> {
+    let Mcp::Serve { agent } = command;
+    let client = global.client()?;
+    // Not reachable, or not permitted: told at once, not with the first request.
+    client.status().await?;
+    serve(client, agent).await
+}
+
+/// What is under way, and what was agreed.
+#[derive(Default)]
+struct Bridge {
+    under_way: Mutex<HashMap<String, AbortHandle>>,
+    /// The revision of a handshake.
+    revision: Mutex<Option<String>>,
+}
+
+async fn serve(client: Client, agent: Option<String>) -> Result<(), Failure> {
+    let bridge = Arc::new(Bridge::default());
+    let out = Arc::new(tokio::sync::Mutex::new(tokio::io::stdout()));
+    let mut lines = BufReader::new(tokio::io::stdin());
+    let mut tasks = JoinSet::new();
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if lines.read_until(b'\n', &mut line).await? == 0 {
+            break;
+        }
+        if line.len() > MESSAGE_BYTES_MAX {
+            return Err(Diagnosis::new(aegis_core::ErrorCode::InvalidInput, "a message is too large").into());
+        }
+        let Ok(message) = serde_json::from_slice::<Value>(&line) else { continue };
+        let method = message.get("method").and_then(Value::as_str).unwrap_or_default().to_owned();
+        if method == "notifications/cancelled" {
+            bridge.cancel(message.pointer("/params/requestId"));
+        }
+        let id = message.get("id").filter(|_| !method.is_empty()).cloned();
+        let (client, agent, bridge_, out_) = (client.clone(), agent.clone(), bridge.clone(), out.clone());
+        let passing = async move { pass(&client, agent.as_deref(), &bridge_, &message, &out_).await };
+        if method == "initialize" {
+            // What follows depends on what is agreed here.
+            passing.await?;
+            continue;
+        }
+        while tasks.len() >= REQUESTS_MAX {
+            finished(tasks.join_next().await)?;
+        }
+        let handle = tasks.spawn(passing);
+        if let Some(id) = id {
+            bridge.under_way.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_string(), handle);
+        }
+        while let Some(done) = tasks.try_join_next() {
+            finished(Some(done))?;
+        }
+    }
+    while let Some(done) = tasks.join_next().await {
+        finished(Some(done))?;
+    }
+    Ok(())
+}
+
+fn finished(done: Option<Result<Result<(), Failure>, tokio::task::JoinError>>) -> Result<(), Failure> {
+    match done {
+        Some(Ok(done)) => done,
+        Some(Err(error)) if error.is_panic() => Err(Diagnosis::internal(error.to_string()).into()),
+        _ => Ok(()),
+    }
+}
+
+impl Bridge {
+    fn cancel(&self, id: Option<&Value>) {
+        let Some(id) = id else { return };
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(request) = under_way.remove(&id.to_string()) {
+            // Its connection closes, which tells the daemon.
+            request.abort();
+        }
+    }
+    fn revision(&self, message: &Value) -> Option<String> {
+        let own = message.pointer("/params/_meta/io.modelcontextprotocol~1protocolVersion");
+        let agreed = || self.revision.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        own.and_then(Value::as_str).map(str::to_owned).or_else(agreed)
+    }
+}
+
+/// Passes one message on, and writes what is answered.
+async fn pass(
+    client: &Client,
+    agent: Option<&str>,
+    bridge: &Bridge,
+    message: &Value,
+    out: &tokio::sync::Mutex<Stdout>,
+) -> Result<(), Failure> {
+    let id = message.get("id").filter(|_| message.get("method").is_some());
+    match client.mcp(message, agent, bridge.revision(message).as_deref()).await {
+        Ok(mut reply) => {
+            while let Some(answer) = next(&mut reply).await {
+                let agreed = answer.pointer("/result/protocolVersion").and_then(Value::as_str);
+                if let Some(agreed) = agreed {
+                    let mut revision = bridge.revision.lock().unwrap_or_else(PoisonError::into_inner);
+                    *revision = Some(agreed.to_owned());
+                }
+                write(out, &answer).await?;
+            }
+        }
+        Err(error) => {
+            if let Some(id) = id {
+                let error = json!({"code": INTERNAL_ERROR, "message": error.diagnosis.message});
+                write(out, &json!({"jsonrpc": "2.0", "id": id, "error": error})).await?;
+            }
+        }
+    }
+    if let Some(id) = id {
+        bridge.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&id.to_string());
+    }
+    Ok(())
+}
+
+async fn next(reply: &mut McpReply) -> Option<Value> {
+    reply.next().await
+}
+
+async fn write(out: &tokio::sync::Mutex<Stdout>, message: &Value) -> Result<(), Failure> {
+    let mut out = out.lock().await;
+    out.write_all(format!("{message}\n").as_bytes()).await?;
+    out.flush().await?;
+    Ok(())
+}
