@@ -59,8 +59,10 @@ install_mcp_servers() {
       printf 'SKIP MCP servers of npm: npm is missing, or could not install them.\n' >&2
   fi
   if [[ ! -x $folder/py/bin/mcp-server-time ]]; then
-    { command -v python3 >/dev/null 2>&1 && python3 -m venv "$folder/py" &&
-      "$folder/py/bin/pip" install --quiet --disable-pip-version-check mcp-server-git==2026.10.19 mcp-server-time==2026.10.19; } ||
-      printf 'SKIP MCP servers of pip: python3 or its venv is missing, or pip could not install them.\n' >&2
+    # The system's own interpreter: a sandbox sees /usr, and nobody's home. Any pip installs for it.
+    { /usr/bin/python3 -m venv --clear --without-pip "$folder/py" &&
+      python3 -m pip --python "$folder/py/bin/python3" install --quiet --disable-pip-version-check \
+        mcp-server-git==2026.10.19 mcp-server-time==2026.10.19; } ||
+      printf 'SKIP MCP servers of pip: /usr/bin/python3, its venv or pip is missing, or pip could not install them.\n' >&2
   fi
 }

@@ -1,6 +1,7 @@
 //! Journal events: the only thing written as truth. Bodies hold ids, names, numbers, enums and commitments;
 //! text that an agent, a model or a user wrote lies in sealed blobs that the body refers to.
 
+mod bodies;
 mod body;
 mod parts;
 

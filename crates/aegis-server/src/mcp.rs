@@ -19,7 +19,7 @@ use rmcp::ServerHandler;
 use rmcp::model::{
     CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ErrorCode as RpcCode,
     ErrorData, Implementation, ListToolsResult, PaginatedRequestParams, ProgressNotificationParam,
-    ProgressToken, ServerCapabilities, ServerConfig, Tool,
+    ProgressToken, ResultType, ServerCapabilities, ServerConfig, Tool,
 };
 use rmcp::service::{Peer, RequestContext, RoleServer};
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
@@ -177,7 +177,12 @@ impl ServerHandler for McpServer {
 fn whole_result(mut whole: Value) -> Result<CallToolResult, ErrorData> {
     let malformed = |error: serde_json::Error| ErrorData::internal_error(error.to_string(), None);
     match (whole.get_mut("result").map(Value::take), whole.get_mut("error").map(Value::take)) {
-        (Some(result), None) => serde_json::from_value(result).map_err(malformed),
+        (Some(result), None) => {
+            let mut result: CallToolResult = serde_json::from_value(result).map_err(malformed)?;
+            // Left out again for those who speak a revision that does not know it.
+            result.result_type.get_or_insert(ResultType::COMPLETE);
+            Ok(result)
+        }
         (None, Some(error)) => Err(serde_json::from_value(error).map_err(malformed)?),
         _ => Err(ErrorData::internal_error("the answer was not recorded whole", None)),
     }
@@ -205,7 +210,10 @@ fn told(diagnosis: &Diagnosis) -> ErrorData {
 }
 
 /// Sends progress on to who asked for it, in order.
-struct Progressing(Option<mpsc::Sender<(f64, Option<f64>, Option<String>)>>);
+struct Progressing(Option<mpsc::Sender<Word>>);
+
+/// What is done, of how much, in words.
+type Word = (f64, Option<f64>, Option<String>);
 
 impl Progressing {
     fn listener(context: &RequestContext<RoleServer>) -> Arc<dyn Listener> {
@@ -224,11 +232,7 @@ impl Listener for Progressing {
     }
 }
 
-async fn forward(
-    peer: Peer<RoleServer>,
-    token: ProgressToken,
-    mut told: mpsc::Receiver<(f64, Option<f64>, Option<String>)>,
-) {
+async fn forward(peer: Peer<RoleServer>, token: ProgressToken, mut told: mpsc::Receiver<Word>) {
     while let Some((done, total, message)) = told.recv().await {
         let mut progress = ProgressNotificationParam::new(token.clone(), done);
         (progress.total, progress.message) = (total, message);

@@ -142,9 +142,9 @@ mod tests {
 
     #[test]
     fn test_edges_are_refused_in_the_product() {
-        let kernel = TABLE.iter().find(|row| row.name == "aegis-kernel").unwrap();
-        assert!(allowed(kernel, "aegis-store", true));
-        assert!(!allowed(kernel, "aegis-store", false));
-        assert!(!allowed(kernel, "aegis-server", true));
+        let store = TABLE.iter().find(|row| row.name == "aegis-store").unwrap();
+        assert!(allowed(store, "aegis-testkit", true));
+        assert!(!allowed(store, "aegis-testkit", false));
+        assert!(!allowed(store, "aegis-server", true));
     }
 }

@@ -5,31 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::BlobRef;
+use super::bodies::bodies;
 use super::parts::{ExitStatus, Intent, KeyRole, Outcome, SandboxFacts, SecretChange, SecretUser, ServerEnd};
 use crate::execution::{FailureReason, LoopPlan};
 use crate::{ActionId, AgentId, ApiKeyId, DenialCode, ExecutionId, Name, Score, Sha256, Timestamp, Verdict};
-
-macro_rules! bodies {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal { $($(#[$fdoc:meta])* $field:ident : $type:ty),* $(,)? })*) => {
-        /// Everything that can happen. Names are stable; a field is only ever added with a default.
-        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-        #[serde(tag = "kind", content = "body")]
-        pub enum Body {$(
-            $(#[$doc])*
-            #[serde(rename = $name)]
-            $variant { $($(#[$fdoc])* $field: $type),* },
-        )*}
-
-        impl Body {
-            /// The event's dotted name.
-            pub const fn kind(&self) -> &'static str {
-                match self {$( Self::$variant { .. } => $name, )*}
-            }
-            /// Every name there is.
-            pub const KINDS: &'static [&'static str] = &[$($name),*];
-        }
-    };
-}
 
 const fn once() -> u32 {
     1

@@ -28,6 +28,7 @@ mod load;
 mod manifests;
 #[cfg(test)]
 mod mcp;
+#[cfg(test)]
 mod misbehaving_models;
 #[cfg(test)]
 mod models;

@@ -92,10 +92,25 @@ fn direct(program: &str, args: &[String], env: &[(&str, &str)], calls: &[(&str, 
     results
 }
 
-/// Whether the results are the same; what the newer revision says of every result is left out.
+/// A result to compare: what the newer revision adds to every result is left out, and 1 is 1.0.
 fn plain(mut result: Value) -> Value {
+    fn level(value: &mut Value) {
+        match value {
+            Value::Number(number) => *value = json!(number.as_f64()),
+            Value::Array(items) => items.iter_mut().for_each(level),
+            Value::Object(map) => map.values_mut().for_each(level),
+            _ => {}
+        }
+    }
+    level(&mut result);
     if let Some(result) = result.as_object_mut() {
         result.remove("resultType");
+        if let Some(meta) = result.get_mut("_meta").and_then(Value::as_object_mut) {
+            meta.remove("io.modelcontextprotocol/serverInfo");
+        }
+        if result.get("_meta") == Some(&json!({})) {
+            result.remove("_meta");
+        }
         if result.get("isError") == Some(&Value::Bool(false)) {
             result.remove("isError");
         }
@@ -110,7 +125,11 @@ async fn alike(config: &str, tools: &str, direct: Vec<Value>, calls: &[(&str, Va
         .config(&format!("  mcp_servers:\n{config}{}", context(&names, "")))
         .start()
         .await;
-    node.deploy(&agent(tools));
+    let own = "filesystem: {read: [/workspace], write: [/workspace]}";
+    let wider = "filesystem: {read: [/workspace, /usr, /tmp, /nowhere], write: [/workspace, /tmp]}";
+    let manifest = agent(tools);
+    assert!(manifest.contains(own), "{manifest}");
+    node.deploy(&manifest.replace(own, wider));
     for ((tool, arguments), expected) in calls.iter().zip(direct) {
         let arguments = arguments.to_string();
         let words =
