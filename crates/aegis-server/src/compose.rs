@@ -71,12 +71,7 @@ pub(crate) async fn compose(
     // The probe goes on while the journal opens and the daemon begins to listen; it is awaited before any work is taken.
     let sandbox = Arc::new(ProcessSandbox::begin(sandbox));
     let store = Arc::new(open_store(home, node, clock.clone(), ids.clone(), accept_restored).await?);
-    let door = Door::open(home, clock.clone(), ids.clone()).await.map_err(store_failed)?;
-    if accept_restored {
-        // What was said before the restore may be said again after it.
-        door.end_all_sessions().await.map_err(|error| Diagnosis::internal(error.to_string()))?;
-    }
-    let door = Arc::new(door);
+    let door = Arc::new(open_door(home, clock.clone(), ids.clone(), accept_restored).await?);
     let tokens = Arc::new(signing_keys::open(home, clock.as_ref(), ids.as_ref())?);
     let volumes = LocalVolumes::new(volume_settings(home, &run)).map_err(volume_failed)?;
     let ports = Ports {
@@ -122,6 +117,20 @@ pub(crate) async fn compose(
         servers,
         server_events,
     })
+}
+
+async fn open_door(
+    home: &Path,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn Ids>,
+    accept_restored: bool,
+) -> Result<Door, Diagnosis> {
+    let door = Door::open(home, clock, ids).await.map_err(store_failed)?;
+    if accept_restored {
+        // What was said before the restore may be said again after it.
+        door.end_all_sessions().await.map_err(|error| Diagnosis::internal(error.to_string()))?;
+    }
+    Ok(door)
 }
 
 /// What the kernel takes from a configuration.
