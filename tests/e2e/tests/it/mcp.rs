@@ -391,3 +391,32 @@ async fn mcp_is_served_on_standard_input_and_output() {
     let progress = answers.iter().filter(|answer| answer["method"] == "notifications/progress").count();
     assert!(progress >= 1, "progress comes through: {answers:#?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_key_and_another_tenants_are_served_nothing() {
+    let test = "a_revoked_key_and_another_tenants_are_served_nothing";
+    let Some(everything) = package(test, "server-everything") else { return };
+    let node = serving(&everything).await;
+    let (id, key) = make_key(&node, "a", "agent", Some("served"));
+    let echo = call("echo", json!({"message": "hello"}));
+    assert_eq!(post(&node, &key, &[], &echo).1["result"]["content"][0]["text"], "Echo: hello");
+    let statuses = || {
+        let runs = node.run(&["task", "list", "--output", "json"]).ok().json();
+        let runs = runs["items"].as_array().unwrap().clone();
+        runs.iter().map(|run| run["status"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(statuses(), ["running"], "the caller's run stays for its next call");
+    node.run(&["key", "revoke", &id]).ok();
+    assert_eq!(post(&node, &key, &[], &echo).0, 401);
+    until("what it began is over", || statuses() == ["cancelled"]);
+
+    let other = ["key", "create", "b", "--role", "operator", "--tenant", "other", "--output", "json"];
+    let other = node.run(&other).ok().json()["key"].as_str().unwrap().to_owned();
+    let as_agent = [("X-Aegis-Agent", "served")];
+    let answer = post(&node, &other, &as_agent, &echo).1;
+    assert_eq!(answer["result"], Value::Null, "the agent is another tenant's: {answer}");
+    let agents = post(&node, &other, &[], &call("aegis.agent.list", json!({}))).1;
+    assert!(!agents["result"]["content"][0]["text"].as_str().unwrap().contains("served"), "{agents}");
+    let named = [("X-Aegis-Agent", "served"), ("X-Aegis-Tenant", "default")];
+    assert_eq!(post(&node, &other, &named, &echo).0, 403);
+}
