@@ -13,8 +13,8 @@ use serde_json::Value;
 
 pub use body::Body;
 pub use parts::{
-    ConnectionEnd, ExitStatus, Intent, KeyRole, LateDenial, Outcome, SandboxFacts, SecretChange, SecretUser,
-    ServerEnd, SignedCall,
+    ConnectionEnd, ExitStatus, Intent, KernelSession, KeyRole, LateDenial, Outcome, SandboxFacts,
+    SecretChange, SecretUser, ServerEnd, SignedCall,
 };
 
 use crate::{

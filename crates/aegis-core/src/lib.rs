@@ -17,9 +17,9 @@ mod verdict;
 pub use action::{ActionKind, Actor, ActorLink, Denial, DenialCode, ToolCall, ToolResult, ToolSchema};
 pub use diagnosis::{Diagnosis, ErrorCode};
 pub use event::{
-    BlobRef, Body, ConnectionEnd, Durability, Event, EventError, ExitStatus, Intent, KeyRole, LateDenial,
-    NewEvent, Outcome, SandboxFacts, SecretChange, SecretUser, ServerEnd, SignedCall, SpanContext, StreamId,
-    WorkingCopy,
+    BlobRef, Body, ConnectionEnd, Durability, Event, EventError, ExitStatus, Intent, KernelSession, KeyRole,
+    LateDenial, NewEvent, Outcome, SandboxFacts, SecretChange, SecretUser, ServerEnd, SignedCall,
+    SpanContext, StreamId, WorkingCopy,
 };
 pub use id::{
     ActionId, AgentId, ApiKeyId, BlobId, EventId, ExecutionId, IdError, LeafNonce, Name, Sha256, SpanId,

@@ -113,7 +113,7 @@ pub(crate) struct Live {
     pub(crate) generation: u32,
     pub(crate) agent: Name,
     pub(crate) scope: String,
-    /// When the execution's time is over.
+    /// When its time is over: the generation's, or the execution's outside a sandbox.
     pub(crate) until: Timestamp,
     pub(crate) key: Option<ApiKeyId>,
     pub(crate) authority: Authority,

@@ -184,6 +184,7 @@ impl Monitor {
         let permit = authority.authorise(matched, &stages::circumstances(ledger, &brought))?;
         stages::judge(&permit)?;
         stages::breaker(action)?;
+        envelope::reachable(action)?;
         if let (Target::Connect { opened, .. }, Some(egress)) = (action.target, &permit.egress) {
             *opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(egress.clone());
         }

@@ -1,6 +1,7 @@
 //! Verification offline: needs the folder alone, no daemon, and changes nothing. What is wrong is named.
 
 mod blobs;
+mod envelopes;
 mod events;
 mod heads;
 mod projections;

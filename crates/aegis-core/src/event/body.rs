@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::BlobRef;
 use super::bodies::bodies;
-use super::parts::{ExitStatus, Intent, KeyRole, Outcome, SandboxFacts, SecretChange, SecretUser, ServerEnd};
+use super::parts::{
+    ExitStatus, Intent, KernelSession, KeyRole, Outcome, SandboxFacts, SecretChange, SecretUser, ServerEnd,
+};
 use crate::execution::{FailureReason, LoopPlan};
 use crate::{ActionId, AgentId, ApiKeyId, DenialCode, ExecutionId, Name, Score, Sha256, Timestamp, Verdict};
 
@@ -81,6 +83,9 @@ bodies! {
         iteration: u32,
         /// How to find it again.
         sandbox: SandboxFacts,
+        /// Who signs what a model calls in it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        signer: Option<KernelSession>,
     }
     /// A sandbox's process tree is proved dead.
     GenerationEnded = "generation.ended" {

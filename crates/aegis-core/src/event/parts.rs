@@ -195,9 +195,21 @@ pub struct SignedCall {
     pub session: String,
     /// SHA-256 of the signed bytes.
     pub nonce: Sha256,
-    /// The whole envelope, JSON, where a program made it.
+    /// The whole envelope, JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<BlobRef>,
+    /// True if known secrets were taken out of the text: then it is not what was signed any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub redacted: bool,
+}
+
+/// The daemon's own session in a sandbox generation: what a model calls in it is signed with its key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelSession {
+    /// Its id, as calls name it.
+    pub session: String,
+    /// Its Ed25519 key, base64.
+    pub public_key: String,
 }
 
 /// Why a connection ended.

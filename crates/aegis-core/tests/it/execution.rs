@@ -95,6 +95,7 @@ impl World {
                 generation,
                 iteration: self.state.iteration,
                 sandbox: facts(),
+                signer: None,
             });
         }
     }
@@ -323,7 +324,7 @@ fn tool_intent(turn: u32, index: u32) -> Body {
 fn what_cannot_follow_is_refused() {
     let world = with_open_call();
     assert_eq!(next(&world.state), Next::CallTool((0, 0)));
-    let started = Body::GenerationStarted { generation: 2, iteration: 1, sandbox: facts() };
+    let started = Body::GenerationStarted { generation: 2, iteration: 1, sandbox: facts(), signer: None };
     for body in [
         tool_intent(0, 1),
         tool_intent(1, 0),

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aegis_core::execution::{FailureReason, Input};
-use aegis_core::{ApiKeyId, Body, Durability, Name, Timestamp, ToolCall};
+use aegis_core::{ApiKeyId, Body, Durability, KernelSession, Name, Timestamp, ToolCall};
 use aegis_security::smcp::checks::Session;
 use aegis_security::smcp::{Envelope, Grant, KernelCall, KernelSigner, SmcpError, TOKEN_SECONDS_DEFAULT};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use super::driver::{Driver, Halt};
@@ -87,14 +89,19 @@ impl Driver {
         let workspace = Arc::clone(&self.rooms().await?.workspace);
         let another = self.services.monitor.another(&self.authority, &self.blueprint.tools);
         let authority = another.map_err(|why| Halt::Execution(FailureReason::CapabilityMissing, why))?;
-        let total = self.ledger.state.plan.total_timeout_ms;
-        let since = self.ledger.state.started_at.unwrap_or_else(|| self.ledger.scribe.clock.now());
+        let plan = self.ledger.state.plan;
+        let now = self.ledger.scribe.clock.now();
+        let since = self.ledger.state.started_at.unwrap_or(now);
+        let mut until = since.plus_millis(plan.total_timeout_ms);
+        if generation > 0 {
+            until = until.min(now.plus_millis(plan.iteration_timeout_ms));
+        }
         Ok(Opening {
             execution: self.ledger.execution,
             generation,
             agent: self.agent_name()?,
             scope: self.blueprint.scope.clone(),
-            until: since.plus_millis(total),
+            until,
             key,
             authority,
             tools: self.blueprint.tools.clone(),
@@ -239,6 +246,12 @@ enum Kept {
     Cancelled,
     /// The daemon stops, or nothing was left to keep.
     Parked,
+}
+
+/// What is recorded of the daemon's own session.
+pub(super) fn kernel_session(signer: &KernelSigner) -> KernelSession {
+    let Session { id, public_key, .. } = signer.session();
+    KernelSession { session: id, public_key: STANDARD.encode(public_key) }
 }
 
 fn remaining(now: Timestamp, until: Timestamp) -> Duration {

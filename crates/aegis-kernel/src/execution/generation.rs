@@ -9,6 +9,7 @@ use aegis_core::{Body, Durability, ExitStatus, Message, Role as Speaker};
 use aegis_security::smcp::KernelSigner;
 
 use super::StopReason;
+use super::door_keeping::kernel_session;
 use super::driver::{Driver, Halt};
 use crate::dispatch::{Channel, Down, Exchange, Up};
 use crate::port::{Ended, HostFile, Role, SandboxError, SandboxSpec, Sandboxed, Violation};
@@ -50,22 +51,24 @@ impl Driver {
         self.prompt = Arc::new(Message::text(Speaker::User, prompt.clone()));
         let mounts = self.rooms().await?.mounts(false);
         let spec = self.bootstrap_spec(number, &prompt, mounts);
+        let signer = self.kernel_signer(number)?;
         let sandboxed: Arc<dyn Sandboxed> =
             self.services.ports.sandbox.start(spec).await.map_err(sandbox_failed)?.into();
         let body = Body::GenerationStarted {
             generation: number,
             iteration: self.ledger.state.iteration,
             sandbox: sandboxed.facts().clone(),
+            signer: Some(kernel_session(&signer)),
         };
         self.ledger.fact(body, Vec::new(), Durability::Process).await?;
         self.open_door(number, &sandboxed).await?;
-        self.connect(number, sandboxed, &prompt).await
+        self.connect(number, (sandboxed, signer), &prompt).await
     }
 
     async fn connect(
         &mut self,
         number: u32,
-        sandboxed: Arc<dyn Sandboxed>,
+        (sandboxed, signer): (Arc<dyn Sandboxed>, KernelSigner),
         prompt: &str,
     ) -> Result<(), Halt> {
         let connected = tokio::select! {
@@ -86,7 +89,6 @@ impl Driver {
                 return Err(Halt::Iteration(FailureReason::BootstrapFailed, with_stderr(&why, &ended)));
             }
         };
-        let signer = self.kernel_signer(number)?;
         self.generation = Some(Generation {
             number,
             sandboxed,

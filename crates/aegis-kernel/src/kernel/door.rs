@@ -39,6 +39,10 @@ impl Kernel {
     /// As the protocol has it: another's claims, a second session of a generation, an agent that cannot be acted as.
     pub async fn attest(&self, speaker: &Speaker, text: &[u8]) -> Result<Value, DoorRefusal> {
         let asked = Attestation::parse(text)?;
+        if self.smcp().is_some_and(|smcp| !smcp.enabled) {
+            let message = "the node's configuration takes no attestations (`smcp.enabled`)";
+            return Err(refused(SmcpCode::UnknownWorkload, message).into());
+        }
         let live = match speaker {
             Speaker::Sandbox { execution, generation } => {
                 let live = self.services.doors.live(*execution, *generation);
@@ -48,8 +52,8 @@ impl Kernel {
         };
         agree(&asked, &workload(live.execution, live.generation), (live.agent.as_str(), &live.scope))?;
         let now = live.scribe.clock.now();
-        let left = live.until.millis_since(now) / 1000;
-        let seconds = u32::try_from(left).unwrap_or(u32::MAX).clamp(60, TOKEN_SECONDS_MAX);
+        let left = live.until.millis_since(now).div_ceil(1000);
+        let seconds = u32::try_from(left).unwrap_or(u32::MAX).clamp(1, TOKEN_SECONDS_MAX);
         let session = SmcpSession {
             id: live.scribe.ids.uuid(),
             tenant: self.tenant_of(&live).await?,
@@ -231,6 +235,10 @@ impl Kernel {
         Ok(attestation::attested(&token, &claims))
     }
 
+    fn smcp(&self) -> Option<aegis_manifest::node::Smcp> {
+        self.settings().config.spec.smcp.clone()
+    }
+
     async fn tenant_of(&self, live: &Live) -> Result<Tenant, DoorRefusal> {
         let record = self.services.ports.journal.execution(live.execution).await.map_err(unrecorded)?;
         record.map(|record| record.tenant).ok_or_else(|| Diagnosis::internal("no such execution").into())
@@ -252,7 +260,8 @@ impl Kernel {
         let plan = loop_plan(&prepared.manifest);
         let now = self.services.ports.clock.now();
         let limit = u32::try_from(plan.total_timeout_ms / 1000).unwrap_or(u32::MAX);
-        let seconds = TOKEN_SECONDS_DEFAULT.min(limit.max(1));
+        let seconds = self.smcp().and_then(|smcp| smcp.token_ttl_seconds).unwrap_or(TOKEN_SECONDS_DEFAULT);
+        let seconds = seconds.min(limit.max(1)).min(TOKEN_SECONDS_MAX);
         let execution = ExecutionId::from_uuid(self.services.ports.ids.uuid());
         let session = SmcpSession {
             id: execution.uuid(),

@@ -1,13 +1,16 @@
 //! Who signed a tool call: the envelope against its token, its session and the call it is said to ask for.
 
+use std::borrow::Cow;
+
 use aegis_core::{Denial, DenialCode, SignedCall, ToolCall};
 use aegis_security::canonical;
 use aegis_security::smcp::checks::{self, Admitted, Recorded};
 use aegis_security::smcp::{SmcpCode, SmcpError};
 use serde_json::Value;
 
-use super::Proof;
+use super::{Action, Proof, Target};
 use crate::door::{TokenKeys, workload};
+use crate::port::NewBlob;
 use crate::record::Ledger;
 use crate::tools::COMMAND_RUN;
 
@@ -28,7 +31,6 @@ pub(super) fn check(
         Proof::Nobody => {
             return Err(refused(&SmcpError::new(SmcpCode::InvalidSignature, "nobody signed the call")));
         }
-        Proof::Client(_) if call.name == COMMAND_RUN => return Err(busy()),
         Proof::Client(admitted) => admitted,
         Proof::Kernel { envelope, session } => {
             let envelope = envelope.map_err(|error| unsignable(call, error))?;
@@ -49,7 +51,27 @@ pub(super) fn check(
             "the envelope asks for another call, or for another execution",
         )));
     }
-    Ok(SignedCall { session: admitted.claims.id.clone(), nonce: admitted.nonce, text: None })
+    Ok(SignedCall { session: admitted.claims.id.clone(), nonce: admitted.nonce, text: None, redacted: false })
+}
+
+/// What is recorded of a call's signer, with the envelope itself.
+pub(super) fn recorded(
+    ledger: &Ledger,
+    proof: Proof<'_>,
+    signed: Option<SignedCall>,
+    blobs: &mut Vec<NewBlob>,
+) -> Option<SignedCall> {
+    let envelope = match proof {
+        Proof::Client(admitted) => &admitted.envelope,
+        Proof::Kernel { envelope: Ok(envelope), .. } => envelope,
+        Proof::Kernel { .. } | Proof::Nobody => return signed,
+    };
+    let text = envelope.to_json().to_string();
+    let redactor = ledger.scribe.redaction.redactor();
+    let redacted = redactor.redact(&text);
+    let changed = matches!(redacted, Cow::Owned(_));
+    let text = ledger.scribe.blob(redacted.into_owned(), blobs);
+    signed.map(|signed| SignedCall { text: Some(text), redacted: changed, ..signed })
 }
 
 /// Whether the envelope asks for exactly this call.
@@ -74,14 +96,19 @@ fn unsignable(call: &ToolCall, error: &SmcpError) -> Denial {
     }
 }
 
-/// The sandbox runs one command at a time, at the model's wish; a program inside starts others by itself.
-fn busy() -> Denial {
-    Denial {
+/// Whether the call can be performed at all for whoever signed it: the sandbox runs one command at a time, at the
+/// model's wish; a program inside starts others by itself.
+pub(super) fn reachable(action: &Action<'_>) -> Result<(), Denial> {
+    match action.target {
+        Target::Tool { call, proof: Proof::Client(_), .. } if call.name == COMMAND_RUN => {}
+        _ => return Ok(()),
+    }
+    Err(Denial {
         code: DenialCode::CapabilityMissing,
         rule: format!("tool:{COMMAND_RUN}/door"),
         message: format!("`{COMMAND_RUN}` cannot be called by SMCP: it runs in the turn of the model alone"),
         remedy: "start the program from your own, or call another tool".to_owned(),
-    }
+    })
 }
 
 fn refused(error: &SmcpError) -> Denial {

@@ -189,7 +189,7 @@ pub(super) fn waiting_ledger(journal: Arc<TestJournal>) -> Ledger {
         Body::ExecutionStarted {},
         Body::IterationStarted { iteration: 1 },
         Body::IterationPrompted { iteration: 1, prompt: blob(), undefined: 0 },
-        Body::GenerationStarted { generation: 1, iteration: 1, sandbox },
+        Body::GenerationStarted { generation: 1, iteration: 1, sandbox, signer: None },
         Body::ActionIntended { action, iteration: 1, generation: 1, intent },
         Body::ActionCompleted { action, outcome, duration_ms: 1 },
     ];

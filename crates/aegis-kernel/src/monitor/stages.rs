@@ -214,12 +214,9 @@ pub(crate) async fn record_intent(
             let arguments = ledger.scribe.blob(recordable(&call.arguments), &mut blobs);
             let idempotent = facts.is_some_and(|facts| facts.idempotent);
             let (tool, rule) = (call.name.clone(), permit.rule.clone());
-            let intent = match (proof, signed) {
-                (Proof::Client(admitted), Some(signed)) => {
-                    let text = admitted.envelope.to_json().to_string();
-                    let envelope = SignedCall { text: Some(ledger.scribe.blob(text, &mut blobs)), ..signed };
-                    Intent::External { tool, arguments, rule, envelope }
-                }
+            let envelope = envelope::recorded(ledger, proof, signed, &mut blobs);
+            let intent = match (proof, envelope) {
+                (Proof::Client(_), Some(envelope)) => Intent::External { tool, arguments, rule, envelope },
                 (_, envelope) => Intent::Tool { turn, index, tool, arguments, rule, idempotent, envelope },
             };
             // Files of an ephemeral volume and commands in the sandbox are inside the execution: nothing outside

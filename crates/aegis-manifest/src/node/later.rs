@@ -37,10 +37,10 @@ pub struct FirecrackerSettings {
 }
 
 /// The signed tool protocol.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Smcp {
-    /// Whether clients may attest.
+    /// Whether programs may attest.
     pub enabled: bool,
     /// Who issues the tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -48,10 +48,17 @@ pub struct Smcp {
     /// Whom the tokens are for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audience: Option<String>,
-    /// How long a token holds, in seconds.
+    /// How long a token of a program outside holds, in seconds; an hour without it. One inside a sandbox holds as long
+    /// as its iteration may take, at most a day.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86_400))]
     pub token_ttl_seconds: Option<u32>,
+}
+
+impl Default for Smcp {
+    fn default() -> Self {
+        Self { enabled: true, issuer: None, audience: None, token_ttl_seconds: None }
+    }
 }
 
 /// Sign-in by an OIDC provider.

@@ -18,7 +18,16 @@ impl NodeConfig {
                 "write `static`, and order the providers",
             ),
             (spec.network.tls.is_some(), "network.tls", "put a TLS proxy before the node"),
-            (spec.smcp.is_some(), "smcp", "remove it"),
+            (
+                spec.smcp.as_ref().is_some_and(|smcp| smcp.issuer.is_some()),
+                "smcp.issuer",
+                "remove it: the node names itself",
+            ),
+            (
+                spec.smcp.as_ref().is_some_and(|smcp| smcp.audience.is_some()),
+                "smcp.audience",
+                "remove it: tokens are for this node",
+            ),
             (spec.iam.is_some(), "iam", "sign in by the local token"),
             (spec.database.is_some(), "database", "remove it: SQLite in the data folder is used"),
             (spec.temporal.is_some(), "temporal", "remove it"),

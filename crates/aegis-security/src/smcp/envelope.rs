@@ -186,6 +186,15 @@ impl Envelope {
         Ok(sha256(&bytes))
     }
 
+    /// Checks a recorded envelope against the key of its session. Answers with the nonce.
+    ///
+    /// # Errors
+    ///
+    /// [`SmcpCode::InvalidEnvelope`] or [`SmcpCode::InvalidSignature`].
+    pub fn check_recorded(text: &[u8], public_key: &[u8; PUBLIC_KEY_BYTES]) -> Result<Sha256, SmcpError> {
+        Self::parse(text)?.verify(public_key)
+    }
+
     /// Which name of the protocol the envelope has, and its answer will have.
     pub fn protocol(&self) -> Protocol {
         self.protocol

@@ -3,18 +3,19 @@
 use std::sync::Arc;
 
 use aegis_api::{Checkpoint, LogHead, Page};
-use aegis_core::{Body, Diagnosis, ErrorCode, Timestamp};
+use aegis_core::{Body, Diagnosis, ErrorCode, Event, Intent, Timestamp};
 use aegis_kernel::Caller;
 use aegis_kernel::port::EventQuery;
 use axum::Extension;
 use axum::extract::{Path, State};
 use http::{HeaderMap, Uri};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{id, page_size, query};
 use crate::answer::{Answer, Refused, json};
 use crate::app::App;
-use crate::view;
+use crate::{texts, view};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -25,6 +26,8 @@ pub(super) struct Listing {
     since: Option<String>,
     until: Option<String>,
     newest_first: bool,
+    /// Shows the envelopes of signed calls whole.
+    envelopes: bool,
     limit: Option<usize>,
     cursor: Option<String>,
 }
@@ -72,7 +75,27 @@ pub(super) async fn events(
     };
     let found = app.journal().events(&wanted).await?;
     let next_cursor = found.last().filter(|_| found.len() == limit).map(|last| last.seq.to_string());
-    Ok(json(&Page { items: found.iter().map(view::event).collect(), next_cursor }))
+    let mut items: Vec<_> = found.iter().map(view::event).collect();
+    if filter.envelopes {
+        for (event, shown) in found.iter().zip(&mut items) {
+            show_envelope(&app, event, &mut shown.body).await;
+        }
+    }
+    Ok(json(&Page { items, next_cursor }))
+}
+
+/// Puts the envelope of a signed call in the place of its reference.
+async fn show_envelope(app: &App, event: &Event, body: &mut Value) {
+    let Body::ActionIntended { intent, .. } = &event.body else { return };
+    let envelope = match intent {
+        Intent::Tool { envelope: Some(envelope), .. } | Intent::External { envelope, .. } => envelope,
+        _ => return,
+    };
+    let Some(blob) = &envelope.text else { return };
+    let text = texts::text(app.journal(), event.stream, blob).await;
+    if let Some(place) = body.pointer_mut("/intent/envelope/text") {
+        *place = serde_json::from_str(&text).unwrap_or(Value::String(text));
+    }
 }
 
 /// Kinds of events from a list with commas; `group.*` means all of a group. A kind that no event can have is a mistake,

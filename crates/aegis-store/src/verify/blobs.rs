@@ -6,6 +6,7 @@ use aegis_core::{BlobId, Sha256};
 use serde_json::Value;
 use sqlx::{Row, SqliteConnection};
 
+use super::envelopes::Envelopes;
 use super::report::{Damage, VerifyReport};
 use crate::error::OpenError;
 use crate::folder::Folder;
@@ -25,6 +26,7 @@ pub(super) async fn check(
     let keys = KeyRing::open_existing(folder).await?;
     let mut archive = Archive::new(folder, segments(connection).await?);
     let mut seen = HashSet::new();
+    let mut envelopes = Envelopes::default();
     let mut after: i64 = -1;
     loop {
         let rows = sqlx::query("SELECT seq, leaf FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2")
@@ -44,9 +46,13 @@ pub(super) async fn check(
             let Ok(leaf) = serde_json::from_slice::<Value>(&leaf) else { continue };
             let mut references = Vec::new();
             collect(&leaf, &mut references);
+            let signed = envelopes.of(&leaf);
             for (id, commitment) in references {
                 if seen.insert(id) {
-                    check_one(connection, keys.as_ref(), (id, seq), &commitment, report).await?;
+                    let opened = check_one(connection, keys.as_ref(), (id, seq), &commitment, report).await?;
+                    if let Some(signed) = signed.as_ref().filter(|signed| signed.text == id) {
+                        envelopes.check(signed, seq, opened.as_deref(), report);
+                    }
                 }
             }
         }
@@ -78,13 +84,14 @@ fn collect(value: &Value, references: &mut Vec<(BlobId, Sha256)>) {
     }
 }
 
+/// The bytes, if they are there and match.
 async fn check_one(
     connection: &mut SqliteConnection,
     keys: Option<&KeyRing>,
     (id, seq): (BlobId, u64),
     commitment: &Sha256,
     report: &mut VerifyReport,
-) -> Result<(), OpenError> {
+) -> Result<Option<Vec<u8>>, OpenError> {
     let row = sqlx::query(
         "SELECT b.sealed, b.stream, k.key, k.destroyed_at, b.copy FROM blobs b \
          LEFT JOIN stream_keys k ON k.stream = b.stream AND k.copy = b.copy WHERE b.id = ?1",
@@ -94,15 +101,15 @@ async fn check_one(
     .await?;
     let Some(row) = row else {
         report.found(Damage::BlobMissing { id, seq });
-        return Ok(());
+        return Ok(None);
     };
     if row.try_get::<Option<i64>, _>(3)?.is_some() {
         report.blobs_destroyed += 1;
-        return Ok(());
+        return Ok(None);
     }
     let Some(keys) = keys else {
         report.blobs_unchecked += 1;
-        return Ok(());
+        return Ok(None);
     };
     let key = match row.try_get::<Option<i64>, _>(2)? {
         Some(key) => keys.get(key).await?,
@@ -111,13 +118,16 @@ async fn check_one(
     if key.is_none() && row.try_get::<i64, _>(4)? == WORKING {
         // Copies of the keys hold no keys of working copies.
         report.blobs_unchecked += 1;
-        return Ok(());
+        return Ok(None);
     }
     let sealed: &[u8] = row.try_get(0)?;
     let opened = key.map(|key| open_blob(&key, row.try_get(1).unwrap_or_default(), id, sealed, commitment));
     match opened {
-        Some(Ok(_)) => report.blobs += 1,
+        Some(Ok(bytes)) => {
+            report.blobs += 1;
+            return Ok(Some(bytes));
+        }
         _ => report.found(Damage::BlobChanged { id, seq }),
     }
-    Ok(())
+    Ok(None)
 }

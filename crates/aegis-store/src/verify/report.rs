@@ -125,6 +125,14 @@ pub enum Damage {
         /// An event that commits to it.
         seq: u64,
     },
+    /// The envelope of a signed call is not by the session it names, or not the one that was counted.
+    #[error("the envelope of event {seq} does not hold: {reason}")]
+    Envelope {
+        /// The event.
+        seq: u64,
+        /// Why.
+        reason: String,
+    },
     /// A projection's record is not what the events say.
     #[error("record `{id}` in `{table}` is not what the events say; `aegis journal rebuild` makes it anew")]
     Projection {
@@ -159,6 +167,10 @@ pub struct VerifyReport {
     /// Which key file is missing, if that left blobs unchecked; `None` if the keys are those of a backup, which has no
     /// keys of working copies.
     pub keys_missing: Option<String>,
+    /// Envelopes of signed calls checked against the key of their session.
+    pub envelopes: u64,
+    /// Envelopes that could not be checked: secrets were taken out of them, or they are destroyed or not opened.
+    pub envelopes_unchecked: u64,
     /// Projection records compared.
     pub records: u64,
     /// Everything that is wrong; empty if nothing is.

@@ -25,6 +25,9 @@ pub(crate) struct Filter {
     /// Newest first
     #[arg(long)]
     pub(crate) newest_first: bool,
+    /// With the envelopes of signed calls, whole; for JSON and YAML
+    #[arg(long)]
+    pub(crate) envelopes: bool,
     /// Most to show
     #[arg(long, default_value_t = 50)]
     pub(crate) limit: usize,

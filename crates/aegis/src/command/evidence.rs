@@ -149,12 +149,13 @@ async fn verify(global: &Global, what: Verified) -> Result<(), Failure> {
         let mut lines: Vec<String> = report.damage.iter().map(|damage| sentence(damage)).collect();
         lines.extend(unchecked(&report));
         lines.push(format!(
-            "{}: {} events, {} signed heads, {} blobs ({} destroyed on record), {} projection records",
+            "{}: {} events, {} signed heads, {} blobs ({} destroyed on record), {} signed calls, {} projection records",
             if report.is_sound() { "The record is whole" } else { "The record is damaged" },
             report.events,
             report.checkpoints,
             report.blobs,
             report.blobs_destroyed,
+            report.envelopes,
             report.records
         ));
         if let Some(root) = &report.root {
@@ -184,6 +185,9 @@ async fn query(global: &Global, filter: Filter) -> Result<(), Failure> {
     query.extend(given.into_iter().filter_map(|(name, value)| Some((name, value?))));
     if filter.newest_first {
         query.push(("newest_first", "true".to_owned()));
+    }
+    if filter.envelopes {
+        query.push(("envelopes", "true".to_owned()));
     }
     let page = global.client()?.audit_events(&query).await?;
     if let (Some(cursor), None | Some(Format::Text | Format::Table)) = (&page.next_cursor, global.output) {

@@ -1,6 +1,7 @@
 //! SMCP from outside: API keys, sessions, and what an attacker tries with them.
 
 mod inside;
+mod outside;
 
 use std::io::{Read as _, Write as _};
 use std::time::{Duration, SystemTime};
@@ -52,15 +53,15 @@ pub(crate) fn make_key(node: &Node, name: &str, role: &str, agent: Option<&str>)
 }
 
 /// A program outside that acts as an agent.
-struct Peer {
+pub(crate) struct Peer {
     api_key: String,
     key: SigningKey,
     token: String,
-    session: String,
+    pub(crate) session: String,
 }
 
 impl Peer {
-    fn attest(node: &Node, api_key: &str, seed: u8) -> Self {
+    pub(crate) fn attest(node: &Node, api_key: &str, seed: u8) -> Self {
         let key = SigningKey::from_seed(&[seed; 32]);
         let body = json!({"public_key": STANDARD.encode(key.public_key())}).to_string();
         let (code, answer) = send(node, ("POST", "/v1/smcp/attest"), api_key, body.as_bytes());
@@ -76,7 +77,7 @@ impl Peer {
         Envelope::sign(Protocol::Smcp, &self.token, payload, at, &self.key).unwrap().to_json()
     }
 
-    fn call(&self, node: &Node, id: u64, tool: &str, arguments: Value) -> (u16, Value) {
+    pub(crate) fn call(&self, node: &Node, id: u64, tool: &str, arguments: Value) -> (u16, Value) {
         self.send(node, &self.seal(id, tool, arguments, now()))
     }
 
@@ -86,7 +87,7 @@ impl Peer {
 }
 
 /// Status, code and name of a refusal.
-fn refusal((status, answer): &(u16, Value)) -> (u16, u64, String) {
+pub(crate) fn refusal((status, answer): &(u16, Value)) -> (u16, u64, String) {
     let error = &answer["error"];
     (*status, error["code"].as_u64().unwrap_or(0), error["name"].as_str().unwrap_or_default().to_owned())
 }
@@ -101,7 +102,7 @@ const LIMITS: &str = "  security_contexts:
       capabilities:
         - {tool_pattern: fs.list, rate_limit: {calls: 2, per_seconds: 3600}}
         - {tool_pattern: 'fs.*', max_response_size: 2Ki}
-        - {tool_pattern: cmd.run}";
+        - {tool_pattern: cmd.run, command_allowlist: [python3]}";
 
 fn outside(name: &str) -> String {
     worker(name, "  security_context: outside\n").replace("fs.multi_edit, ", "")
@@ -111,7 +112,7 @@ fn read() -> Value {
     json!({"path": "/workspace/a"})
 }
 
-fn expect(what: &str, answer: (u16, Value), expected: (u16, u64, &str)) {
+pub(crate) fn expect(what: &str, answer: (u16, Value), expected: (u16, u64, &str)) {
     let (status, code, name) = refusal(&answer);
     assert_eq!((status, code, name.as_str()), expected, "{what}: {}", answer.1);
 }
@@ -171,6 +172,8 @@ fn rules(node: &Node, peer: &Peer) {
     let passwd = json!({"path": "/etc/passwd"});
     expect("path", peer.call(node, 13, "fs.read", passwd), (403, 2002, "PATH_NOT_ALLOWED"));
     let command = peer.call(node, 14, "cmd.run", json!({"command": "id"}));
+    expect("command", command, (403, 2004, "COMMAND_NOT_ALLOWED"));
+    let command = peer.call(node, 21, "cmd.run", json!({"command": "python3"}));
     assert_eq!(command.1["error"]["reason"], "CAPABILITY_MISSING", "{}", command.1);
     expect("cmd.run", command, (403, 2000, "TOOL_NOT_ALLOWED"));
     for id in [15, 16] {

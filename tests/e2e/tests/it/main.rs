@@ -57,6 +57,8 @@ mod serving_conformance;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]
+mod three_secrets;
+#[cfg(test)]
 mod tools;
 #[cfg(test)]
 mod validators;

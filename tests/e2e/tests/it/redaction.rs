@@ -72,7 +72,7 @@ fn hostile() -> Script {
 }
 
 /// The text of every event and every blob of a stopped node's journal, opened with the node's keys.
-async fn record(home: &Path) -> Vec<String> {
+pub(crate) async fn record(home: &Path) -> Vec<String> {
     let clock = Arc::new(TestClock::at(Timestamp::from_micros(2_000_000_000_000_000)));
     let store = Store::open(OpenOptions::new(home, clock, Arc::new(SeededIds::new(1)))).await.unwrap();
     let mut texts = Vec::new();

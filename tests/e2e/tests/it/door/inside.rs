@@ -81,10 +81,18 @@ async fn a_program_inside_signs_its_calls_and_is_nobody_else() {
     assert_eq!(of_kind("external").len(), 2, "{intents:#?}");
     let inner = of_kind("tool");
     assert!(
-        !inner.is_empty() && inner.iter().all(|intent| intent["envelope"]["nonce"].is_string()),
+        !inner.is_empty() && inner.iter().all(|intent| intent["envelope"]["text"].is_object()),
         "{inner:#?}"
     );
-    assert_eq!(events(&node, "session.opened").len(), 1);
+    envelopes_are_on_record(&node, intents.len());
+    let opened = events(&node, "session.opened");
+    assert_eq!(opened.len(), 1);
+    let lasts = |event: &Value, field: &str| {
+        let at = event.pointer(field).and_then(Value::as_str).and_then(aegis_core::Timestamp::parse);
+        at.unwrap_or_else(|| panic!("{event}"))
+    };
+    let seconds = lasts(&opened[0], "/body/expires_at").millis_since(lasts(&opened[0], "/at")).div_ceil(1000);
+    assert!((290..=301).contains(&seconds), "as long as the iteration may take: {seconds}");
     until("what was tried at the door is on record", || {
         let refused = events(&node, "access.refused");
         let at_the_door = refused.iter().filter(|event| event["body"]["door"] == "api");
@@ -101,4 +109,26 @@ async fn a_program_inside_signs_its_calls_and_is_nobody_else() {
         send(&node, ("POST", "/v1/smcp/invoke"), &key, signed.to_json().to_string().as_bytes());
     assert_eq!((status, &answer["error"]["code"]), (401, &json!(1003)), "{answer}");
     node.run(&["audit", "verify"]).ok();
+}
+
+/// Each call is there with its whole envelope, which holds against the key of the session it names.
+fn envelopes_are_on_record(node: &Node, count: usize) {
+    let query =
+        ["audit", "query", "--kind", "action.intended", "--envelopes", "--limit", "500", "--output", "json"];
+    let shown = node.run(&query).ok().json();
+    let envelopes: Vec<&Value> = shown["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|event| &event["body"]["intent"]["envelope"]["text"])
+        .collect();
+    let of_models = |envelope: &&&Value| envelope["payload"]["params"]["_meta"]["aegis/signer"] == "kernel";
+    let signed: Vec<&&Value> =
+        envelopes.iter().filter(|envelope| envelope["signature"].is_string()).collect();
+    assert_eq!(signed.iter().filter(|envelope| !of_models(envelope)).count(), 2, "{shown}");
+    assert!(signed.iter().filter(|envelope| of_models(envelope)).count() > 2, "{shown}");
+    assert!(signed.len() <= count);
+    let report = node.run(&["audit", "verify", "--output", "json"]).ok().json();
+    assert_eq!(report["envelopes"], signed.len(), "{report}");
+    assert_eq!(report["envelopes_unchecked"], 0, "{report}");
 }
