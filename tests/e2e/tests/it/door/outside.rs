@@ -4,6 +4,9 @@ use std::path::Path;
 use std::process::Command;
 
 use aegis_e2e::Node;
+use aegis_security::signature::SigningKey;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use super::{LIMITS, Peer, expect, make_key, outside, read, send, silent};
@@ -88,7 +91,8 @@ async fn a_node_that_takes_no_attestations_says_so() {
     let node = Node::with(silent()).config(&config).start().await;
     node.deploy(&outside("peer"));
     let (_, key) = make_key(&node, "peer", "agent", Some("peer"));
-    let body = json!({"public_key": "A".repeat(43) + "="}).to_string();
+    let public_key = STANDARD.encode(SigningKey::from_seed(&[1; 32]).public_key());
+    let body = json!({"public_key": public_key}).to_string();
     let answer = send(&node, ("POST", "/v1/smcp/attest"), &key, body.as_bytes());
     expect("switched off", answer, (403, 3000, "UNKNOWN_WORKLOAD"));
     assert_eq!(events(&node, "session.opened").len(), 0);
