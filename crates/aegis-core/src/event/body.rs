@@ -9,6 +9,7 @@ use super::bodies::bodies;
 use super::parts::{
     ExitStatus, Intent, KernelSession, KeyRole, Outcome, SandboxFacts, SecretChange, SecretUser, ServerEnd,
 };
+};
 use crate::execution::{FailureReason, LoopPlan};
 use crate::{ActionId, AgentId, ApiKeyId, DenialCode, ExecutionId, Name, Score, Sha256, Timestamp, Verdict};
 
@@ -391,8 +392,7 @@ bodies! {
     AccessRefused = "access.refused" {
         /// Which door: `http`, or `api` for the one inside sandboxes.
         door: String,
-        /// Why, as a stable name: `no_credential`, `wrong_credential`, `foreign_host`, `foreign_origin`, `role`,
-        /// `foreign_route`.
+        /// Why: `no_credential`, `wrong_credential`, `foreign_host`, `foreign_origin`, `role`, `foreign_route`.
         reason: String,
         /// How often since the last record.
         count: u64,
