@@ -9,7 +9,6 @@ use super::bodies::bodies;
 use super::parts::{
     ExitStatus, Intent, KernelSession, KeyRole, Outcome, SandboxFacts, SecretChange, SecretUser, ServerEnd,
 };
-};
 use crate::execution::{FailureReason, LoopPlan};
 use crate::{ActionId, AgentId, ApiKeyId, DenialCode, ExecutionId, Name, Score, Sha256, Timestamp, Verdict};
 
