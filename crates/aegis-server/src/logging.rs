@@ -18,17 +18,22 @@ pub(crate) fn leave_out(tenant: &Tenant, redactor: Redactor) {
     LEFT_OUT.write().unwrap_or_else(PoisonError::into_inner).insert(tenant.clone(), Arc::new(redactor));
 }
 
+/// A text as the log would hold it.
+pub(crate) fn without_secrets(mut text: String) -> String {
+    let redactors: Vec<Arc<Redactor>> =
+        LEFT_OUT.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+    for redactor in redactors {
+        text = redactor.redact(&text).into_owned();
+    }
+    text
+}
+
 /// Standard error, without secrets. Each event comes in one piece.
 struct Redacting;
 
 impl Write for Redacting {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let redactors: Vec<Arc<Redactor>> =
-            LEFT_OUT.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
-        let mut text = String::from_utf8_lossy(bytes).into_owned();
-        for redactor in redactors {
-            text = redactor.redact(&text).into_owned();
-        }
+        let text = without_secrets(String::from_utf8_lossy(bytes).into_owned());
         std::io::stderr().lock().write_all(text.as_bytes())?;
         Ok(bytes.len())
     }

@@ -6,7 +6,7 @@ use aegis_api::{AcceptServer, Page, Server, ServerDetail, ServerLine, ServerStat
 use aegis_core::{Body as Event, Diagnosis, Durability, ErrorCode, Name, Sha256};
 use aegis_kernel::Caller;
 use aegis_kernel::port::Append;
-use aegis_tools::mcp::{ServerState as State_, ServerView};
+use aegis_tools::mcp::{LogLine, ServerState as State_, ServerView};
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -14,6 +14,7 @@ use axum::extract::{Path, State};
 use super::{bytes, from_json};
 use crate::answer::{Answer, Refused, json};
 use crate::app::App;
+use crate::logging::without_secrets;
 use crate::servers::refused;
 
 fn shown(view: &ServerView) -> Server {
@@ -101,7 +102,9 @@ pub(super) async fn logs(
     Path(name): Path<String>,
 ) -> Answer {
     let lines = app.servers.logs(&caller.tenant, &name).map_err(|error| refused(&error))?;
-    let items = lines.into_iter().map(|line| ServerLine { at: line.at.to_string(), text: line.text });
+    // A server may say again what it was given.
+    let shown = |line: LogLine| ServerLine { at: line.at.to_string(), text: without_secrets(line.text) };
+    let items = lines.into_iter().map(shown);
     Ok(json(&Page { items: items.collect(), next_cursor: None }))
 }
 

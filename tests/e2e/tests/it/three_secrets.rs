@@ -92,6 +92,10 @@ fn nothing_in(what: &str, text: &str) {
     assert_eq!(found, Vec::<String>::new(), "{what}: {text}");
 }
 
+fn holds_any(text: &str) -> bool {
+    needles().iter().any(|needle| text.contains(needle.as_str()))
+}
+
 fn shown(output: Output) -> String {
     output.stdout + &output.stderr
 }
@@ -200,9 +204,8 @@ async fn three_secrets_said_again_are_with_nobody_else() {
         results.join("\n"),
         node.daemon_log(),
     ];
-    for text in &texts {
-        nothing_in("shown", text);
-    }
+    let leaks: Vec<&String> = texts.iter().filter(|text| holds_any(text)).collect();
+    assert!(leaks.is_empty(), "{leaks:#?}");
     for request in node.model.requests() {
         nothing_in("a prompt", &request.body.to_string());
     }
