@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::monitor::Authority;
-use crate::port::{DoorConnection, ServerTools, ToolFacts, Workspace};
+use crate::port::{DoorConnection, ServerTools, ToolFacts, WayOut, Workspace};
 use crate::record::{Ledger, Scribe};
 
 /// Calls of one execution that are performed at the same time; further ones wait.
@@ -120,6 +120,7 @@ pub(crate) struct Live {
     pub(crate) tools: Vec<Arc<ToolFacts>>,
     pub(crate) served: Option<Arc<dyn ServerTools>>,
     pub(crate) workspace: Arc<Workspace>,
+    pub(crate) way_out: Option<Arc<dyn WayOut>>,
     pub(crate) scribe: Scribe,
     /// Ledgers and authorities that no call uses now.
     idle: Mutex<Vec<(Ledger, Authority)>>,
@@ -141,6 +142,7 @@ pub(crate) struct Opening {
     pub(crate) tools: Vec<Arc<ToolFacts>>,
     pub(crate) served: Option<Arc<dyn ServerTools>>,
     pub(crate) workspace: Arc<Workspace>,
+    pub(crate) way_out: Option<Arc<dyn WayOut>>,
     pub(crate) scribe: Scribe,
 }
 
@@ -177,6 +179,7 @@ impl Doors {
             tools,
             served,
             workspace,
+            way_out,
             scribe,
         } = opening;
         let live = Arc::new(Live {
@@ -190,6 +193,7 @@ impl Doors {
             tools,
             served,
             workspace,
+            way_out,
             scribe,
             idle: Mutex::default(),
             places: Semaphore::new(CALLS_MAX),

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aegis_core::{Denial, DenialCode, ExecutionId};
+use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
@@ -15,11 +16,13 @@ use tokio_util::task::TaskTracker;
 
 use crate::execution::Services;
 use crate::monitor::Authority;
-use crate::port::{DoorConnection, ToolFacts};
+use crate::port::{Door, DoorConnection, DoorStream, ToolFacts, WayOut};
 use crate::record::{Ledger, RecordError, Scribe};
 
 /// Connections of one generation that are decided on at once; further ones wait.
 const DECIDING_MAX: usize = 16;
+/// Connections of one generation's tools at once; further ones wait.
+const TOOL_CONNECTIONS_MAX: usize = 8;
 /// How long connections that were cut are waited for.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(8);
 
@@ -34,7 +37,7 @@ pub(crate) struct Opening {
     pub(crate) volume: u64,
 }
 
-/// The way out of one generation, for its programs.
+/// The way out of one generation, for its programs and for the tools that are called in it.
 pub(crate) struct Outlet {
     services: Arc<Services>,
     execution: ExecutionId,
@@ -46,6 +49,7 @@ pub(crate) struct Outlet {
     /// Ledgers and authorities that no connection uses now.
     idle: Mutex<Vec<(Ledger, Authority)>>,
     deciding: Semaphore,
+    tool_places: Arc<Semaphore>,
     closed: CancellationToken,
     connections: TaskTracker,
 }
@@ -64,6 +68,7 @@ impl Outlet {
             volume: Arc::new(AtomicU64::new(volume)),
             idle: Mutex::default(),
             deciding: Semaphore::new(DECIDING_MAX),
+            tool_places: Arc::new(Semaphore::new(TOOL_CONNECTIONS_MAX)),
             closed: CancellationToken::new(),
             connections: TaskTracker::new(),
         };
@@ -96,6 +101,21 @@ impl Outlet {
     }
 }
 
+#[async_trait::async_trait]
+impl WayOut for Arc<Outlet> {
+    async fn connection(&self) -> std::io::Result<UnixStream> {
+        let place = Arc::clone(&self.tool_places).acquire_owned().await.map_err(std::io::Error::other)?;
+        let (near, far) = UnixStream::pair()?;
+        self.admit(DoorConnection {
+            door: Door::Egress,
+            execution: self.execution,
+            generation: self.generation,
+            stream: DoorStream::unix(far, place),
+        });
+        Ok(near)
+    }
+}
+
 /// A way out that is open; dropped, its connections are cut.
 pub(crate) struct OpenOutlet {
     outlet: Arc<Outlet>,
@@ -106,6 +126,11 @@ impl OpenOutlet {
     /// The way out itself.
     pub(crate) fn outlet(&self) -> Arc<Outlet> {
         Arc::clone(&self.outlet)
+    }
+
+    /// The same for tools.
+    pub(crate) fn way_out(&self) -> Arc<dyn WayOut> {
+        Arc::new(self.outlet())
     }
 
     /// The task that takes connections; it ends with the way out.

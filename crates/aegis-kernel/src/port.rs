@@ -35,7 +35,7 @@ pub use secrets::{
 pub use sessions::{Claimed, SessionError, Sessions, SmcpSession};
 pub use tool::{
     Access, Governed, GovernedKind, Listener, ServerTools, ToolContext, ToolError, ToolFacts, ToolHost,
-    ToolServers,
+    ToolServers, WayOut,
 };
 pub use volume::{
     DirectoryEntry, FileKind, FileMeta, FileRange, FileRecords, Files, Grant, PathRules, Tree, TreeEntry,

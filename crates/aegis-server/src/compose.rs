@@ -13,8 +13,8 @@ use aegis_manifest::{NodeConfig, parse_agent};
 use aegis_models::Router;
 use aegis_sandbox::{EgressProxy, ProcessSandbox, SandboxSettings};
 use aegis_store::{Door, NodeSecrets, OpenError, Store};
-use aegis_tools::FileTools;
 use aegis_tools::mcp::McpServers;
+use aegis_tools::{FileTools, WebTools};
 use aegis_volume::{LocalSettings, LocalVolumes};
 
 use crate::app::ManifestFacts;
@@ -79,7 +79,7 @@ pub(crate) async fn compose(
         model: router.clone(),
         sandbox: sandbox.clone(),
         volume: Arc::new(volumes),
-        tools: vec![Arc::new(FileTools::new())],
+        tools: vec![Arc::new(FileTools::new()), Arc::new(WebTools::new())],
         egress: Arc::new(EgressProxy::new()),
         secrets: secrets.clone(),
         sessions: door.clone(),

@@ -99,6 +99,7 @@ impl Live {
             execution: self.execution,
             workspace: Arc::clone(&self.workspace),
             listener: terms.listener.clone(),
+            way_out: self.way_out.clone(),
         };
         let (home, context) = (&home, &context);
         let perform = move |_: ActionId| async move {

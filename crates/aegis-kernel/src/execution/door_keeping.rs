@@ -27,12 +27,12 @@ impl Driver {
         sandboxed: &Arc<dyn Sandboxed>,
     ) -> Result<(), Halt> {
         let admits = self.services.doors.admits().filter(|_| self.blueprint.doors.api);
+        if self.blueprint.doors.egress {
+            self.outlet = Some(self.open_outlet(generation)?);
+        }
         if admits.is_some() {
             let opening = self.opening(generation, None).await?;
             self.door = Some(self.services.doors.open(opening));
-        }
-        if self.blueprint.doors.egress {
-            self.outlet = Some(self.open_outlet(generation)?);
         }
         let outlet = self.outlet.as_ref().map(OpenOutlet::outlet);
         if admits.is_none() && outlet.is_none() {
@@ -107,6 +107,7 @@ impl Driver {
             tools: self.blueprint.tools.clone(),
             served: self.blueprint.served.clone(),
             workspace,
+            way_out: self.outlet.as_ref().map(OpenOutlet::way_out),
             scribe: self.ledger.scribe.clone(),
         })
     }

@@ -16,6 +16,7 @@ use super::Stopper;
 use super::driver::{Driver, Halt};
 use super::generation::{Generation, command_environment};
 use crate::dispatch::Down;
+use crate::egress::OpenOutlet;
 use crate::monitor::{Action, Performed, Proof, Settled, Target};
 use crate::port::{ToolContext, ToolError};
 use crate::redaction;
@@ -91,6 +92,7 @@ impl Driver {
             execution: self.ledger.execution,
             workspace: Arc::clone(&self.rooms().await?.workspace),
             listener: None,
+            way_out: self.outlet.as_ref().map(OpenOutlet::way_out),
         };
         let environment = command_environment(&self.blueprint.env).collect();
         let (live, stopper) = (&mut self.generation, self.stopper.clone());

@@ -1,11 +1,13 @@
 //! Tools: what they are called, what they take, and which of their arguments are governed.
 
 use std::borrow::Cow;
+use std::io;
 use std::sync::Arc;
 
 use aegis_core::{Denial, ExecutionId, Tenant, ToolCall, ToolResult, ToolSchema};
 use async_trait::async_trait;
 use serde_json::Value;
+use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 
 use super::Workspace;
@@ -83,6 +85,16 @@ pub struct ToolContext {
     pub workspace: Arc<Workspace>,
     /// Who listens, if the call is no model's.
     pub listener: Option<Arc<dyn Listener>>,
+    /// Its way out of the node, where its manifest grants one.
+    pub way_out: Option<Arc<dyn WayOut>>,
+}
+
+/// An execution's way out of the node, for tools that work in the daemon.
+#[async_trait]
+pub trait WayOut: Send + Sync {
+    /// A connection to the egress proxy, which is asked over it for one tunnel or one plain request, as by a program
+    /// inside: the same rules hold, and the same is recorded.
+    async fn connection(&self) -> io::Result<UnixStream>;
 }
 
 /// A call that gave no result.

@@ -43,7 +43,11 @@ impl Bench {
         let volumes = volumes.into_iter().map(|files| -> Arc<dyn Files> { files }).collect();
         let workspace = Arc::new(Workspace::new(volumes));
         let execution = ExecutionId::from_uuid(Uuid::nil());
-        Self { tools: FileTools::new(), context: ToolContext { execution, workspace, listener: None }, files }
+        Self {
+            tools: FileTools::new(),
+            context: ToolContext { execution, workspace, listener: None, way_out: None },
+            files,
+        }
     }
     fn new() -> Self {
         Self::on(vec![volume("/workspace", &[], &["/workspace"])])
@@ -399,7 +403,12 @@ async fn a_cancelled_read_is_left_and_a_cancelled_write_is_finished() {
     inner.put("/workspace/a", b"text");
     let hanging = Arc::new(HangingFiles { inner: Arc::clone(&inner), gate: tokio::sync::Mutex::new(()) });
     let workspace = Arc::new(Workspace::new(vec![Arc::clone(&hanging) as Arc<dyn Files>]));
-    let context = ToolContext { execution: ExecutionId::from_uuid(Uuid::nil()), workspace, listener: None };
+    let context = ToolContext {
+        execution: ExecutionId::from_uuid(Uuid::nil()),
+        workspace,
+        listener: None,
+        way_out: None,
+    };
     let tools = FileTools::new();
 
     let gate = hanging.gate.lock().await;

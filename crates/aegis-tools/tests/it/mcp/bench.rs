@@ -81,7 +81,7 @@ pub(super) fn call(name: &str, arguments: Value) -> ToolCall {
 
 pub(super) fn context() -> ToolContext {
     let execution = ExecutionId::from_uuid(uuid::Uuid::nil());
-    ToolContext { execution, workspace: Arc::new(Workspace::new(Vec::new())), listener: None }
+    ToolContext { execution, workspace: Arc::new(Workspace::new(Vec::new())), listener: None, way_out: None }
 }
 
 pub(super) fn nothing() -> Value {

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use aegis_e2e::Node;
 
+use super::fetch::{config, fetcher, fetching};
 use super::{connecting, is_root, python, running};
 use crate::observe::{can_run, events, follow, tool_results};
 
@@ -85,4 +86,22 @@ async fn pip_installs_from_the_permitted_index() {
     assert!(said[1].contains("imported /workspace/packages"), "{said:?}");
     let ended = events(&node, "action.completed");
     assert!(ended.iter().any(|event| event.to_string().contains("\"bytes_received\"")), "{ended:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_the_index_is_fetched_over_tls() {
+    if !is_root(TEST) {
+        return;
+    }
+    let Some((index, hosts)) = index() else { return };
+    let addresses: Vec<String> = hosts.iter().flat_map(|host| ranges(host)).collect();
+    let page = format!("{index}/{PACKAGE}/");
+    let node = Node::with(fetching(&[page])).config(&config(&hosts, &addresses)).start().await;
+    let manifest = fetcher("reading", &[hosts, addresses].concat());
+    if !can_run(&node, &manifest, TEST) {
+        return;
+    }
+    follow(&node, &manifest).ok();
+    let said = tool_results(&node).remove(0);
+    assert!(said.contains("status 200") && said.contains(&format!("{PACKAGE}-1")), "{said}");
 }

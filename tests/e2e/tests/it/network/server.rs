@@ -40,11 +40,17 @@ async fn answer(mut stream: TcpStream, kept: Arc<Mutex<Vec<Vec<u8>>>>) {
     if count > 0 {
         kept.lock().expect("a list").push(bytes);
     }
-    let answer = match text.split(' ').nth(1) {
-        Some("/ok") => "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+    let target = text.split(' ').nth(1);
+    let answer = match target {
+        Some("/ok") => "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello",
         Some("/redirect") => {
             "HTTP/1.1 302 Found\r\nLocation: http://elsewhere.example/\r\nContent-Length: 0\r\n\r\n"
         }
+        Some("/page") => {
+            "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n\
+             <html><head><title>t</title></head><h1>A head</h1><script>evil()</script><p>and <b>words</b></html>"
+        }
+        Some("/again") => "HTTP/1.1 302 Found\r\nLocation: /ok\r\nContent-Length: 0\r\n\r\n",
         Some("/slow") => {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n").await;
             tokio::time::sleep(Duration::from_secs(90)).await;
