@@ -42,6 +42,11 @@ deny:
     @cargo deny --version >/dev/null 2>&1 || { echo 'cargo-deny is missing. Run: cargo install cargo-deny --locked --version 0.20.2' >&2; exit 1; }
     cargo deny check bans licenses sources
 
+# Change what decides bit by bit, and see that a test notices each time; `just mutants -f FILE` takes one file alone
+mutants *arguments:
+    @cargo mutants --version >/dev/null 2>&1 || { echo 'cargo-mutants is missing. Run: cargo install cargo-mutants --locked --version 27.1.0' >&2; exit 1; }
+    nice -n 19 cargo mutants -j 1 --no-shuffle --output "${CARGO_TARGET_DIR:-target}/mutants" {{arguments}}
+
 # Build, start and show AEGIS on this machine
 quickstart *arguments:
     ./quickstart {{arguments}}

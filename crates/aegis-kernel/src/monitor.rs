@@ -17,6 +17,8 @@ mod limiter;
 mod network;
 #[cfg(test)]
 mod speed;
+#[cfg(test)]
+mod stage_tests;
 mod stages;
 #[cfg(test)]
 mod tests;

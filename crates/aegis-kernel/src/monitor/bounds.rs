@@ -57,6 +57,7 @@ mod tests {
         let mut text = ToolResult::ok(long.clone());
         cap(&mut text);
         assert!(text.content.len() <= TOOL_RESULT_BYTES_MAX);
+        assert!(text.content.len() > TOOL_RESULT_BYTES_MAX - NOTE_BYTES_MAX, "{}", text.content.len());
         assert!(text.content.starts_with("firstä") && text.content.contains(&format!("of {bytes} bytes")));
         let mut command = ToolResult { exit_code: Some(1), ..ToolResult::error(long) };
         cap(&mut command);

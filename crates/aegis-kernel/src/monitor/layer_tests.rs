@@ -243,8 +243,8 @@ fn a_child_never_does_what_its_parent_could_not() {
 
 #[test]
 fn an_explanation_is_the_verdict_with_its_reasons() {
-    let authority =
-        authority(vec![member("acme", &reader(""), "e")], with_policies(&[("base", None, PERMIT_ALL)]));
+    let policies = with_policies(&[("own", Some("acme"), PERMIT_ALL), ("base", None, PERMIT_ALL)]);
+    let authority = authority(vec![member("acme", &reader(""), "e")], policies);
     let explain = |path: Value| {
         let call = ToolCall { id: "1".into(), name: "fs.read".into(), arguments: json!({"path": path}) };
         let facts = read_tool();
@@ -255,7 +255,7 @@ fn an_explanation_is_the_verdict_with_its_reasons() {
     };
     let permitted = explain(json!("/workspace/a"));
     let layers: Vec<&str> = permitted.layers.iter().map(|layer| layer.layer.as_str()).collect();
-    assert_eq!(layers, ["node:base", "context:default", "manifest:a@1.0.0"]);
+    assert_eq!(layers, ["node:base", "tenant:acme:own", "context:default", "manifest:a@1.0.0"]);
     assert_eq!(permitted.ruling, Ruling::Permit);
     let outside = explain(json!("/etc/passwd"));
     assert_eq!((outside.ruling, outside.code.as_deref()), (Ruling::Deny, Some("PATH_NOT_ALLOWED")));

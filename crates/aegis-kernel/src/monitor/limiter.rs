@@ -104,3 +104,46 @@ impl Drop for Reserved {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn permit(rule: usize) -> Permit {
+        let limits = Limits { rate: None, concurrent: Some(1) };
+        Permit {
+            tenant: Tenant::default_tenant(),
+            rule: rule.to_string(),
+            limits: vec![(rule.to_string(), limits)],
+            max_response_bytes: None,
+            questions: Vec::new(),
+            egress: None,
+        }
+    }
+
+    #[test]
+    fn counters_are_bounded_and_those_under_way_are_kept() {
+        let limiter = Limiter::default();
+        let at = |rule: usize| Duration::from_secs(rule as u64);
+        let kept = || limiter.counters.lock().unwrap().len();
+        let under_way = limiter.reserve(&permit(0), at(0)).ok().unwrap();
+        for rule in 1..COUNTERS_MAX {
+            drop(limiter.reserve(&permit(rule), at(rule)));
+        }
+        assert_eq!(kept(), COUNTERS_MAX, "as many as there may be");
+        for rule in COUNTERS_MAX..COUNTERS_MAX + 3 {
+            drop(limiter.reserve(&permit(rule), at(rule)));
+            assert_eq!(kept(), COUNTERS_MAX);
+        }
+        let is_kept = |rule: usize| {
+            let limits = permit(rule).limits;
+            let key = (Tenant::default_tenant(), rule.to_string(), limits[0].1);
+            limiter.counters.lock().unwrap().contains_key(&key)
+        };
+        assert!(!is_kept(1) && !is_kept(3) && is_kept(4), "those longest out of use went");
+        assert!(is_kept(0), "one under way is counted until it ends");
+        assert_eq!(limiter.reserve(&permit(0), at(9_000)).err().unwrap().code, DenialCode::RateLimitExceeded);
+        drop(under_way);
+        assert!(limiter.reserve(&permit(0), at(9_000)).is_ok());
+    }
+}

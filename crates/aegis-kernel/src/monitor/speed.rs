@@ -13,7 +13,7 @@ use aegis_core::{
 };
 use aegis_manifest::{AgentManifest, NodeConfig};
 use aegis_security::signature::{self, SigningKey};
-use aegis_security::smcp::checks::Session;
+use aegis_security::smcp::checks::{self, Admitted, Recorded, Session};
 use aegis_security::smcp::{Envelope, Grant, KernelCall, KernelSigner, KeyRing, SmcpError};
 use serde_json::json;
 use uuid::Uuid;
@@ -110,7 +110,12 @@ pub(super) struct Signing {
 
 impl Signing {
     pub(super) fn new() -> Self {
-        let ring = KeyRing::new("node", SigningKey::from_seed(&[5; 32]), []).unwrap();
+        Self::of(5)
+    }
+
+    /// A node with the token key of this seed.
+    pub(super) fn of(seed: u8) -> Self {
+        let ring = KeyRing::new("node", SigningKey::from_seed(&[seed; 32]), []).unwrap();
         let grant = Grant {
             subject: "a".into(),
             scope: "default".into(),
@@ -133,6 +138,17 @@ impl Signing {
             arguments: &call.arguments,
         };
         (self.signer.sign(&asked, ledger.scribe.clock.now()), self.signer.session())
+    }
+
+    /// A call as a program signs it, once it has passed the door.
+    pub(super) fn admit(&self, ledger: &Ledger, call: &ToolCall) -> Admitted {
+        let now = ledger.scribe.clock.now();
+        let (envelope, session) = self.sign(ledger, call);
+        let here = workload(ledger.execution, 1);
+        let authenticated =
+            self.tokens.with(|keys| checks::authenticate(envelope.unwrap(), keys, Some(&here), now));
+        let verified = checks::verify(authenticated.unwrap(), Some(&session), now).unwrap();
+        checks::admit(verified, Recorded::New).unwrap()
     }
 }
 

@@ -130,8 +130,10 @@ fn a_manifest_without_file_rules_and_a_read_only_one_permit_no_writing() {
     for rules in ["{}", "{read: [/workspace]}", "{read: [/workspace], read_only: true}"] {
         let denied = decide("", rules, "fs.write", json!({"path": "/workspace/a"})).unwrap_err();
         assert_eq!(denied.code, DenialCode::PathNotAllowed, "{rules}");
+        assert!(denied.message.starts_with("writing `/workspace/a`"), "{}", denied.message);
     }
-    assert!(decide("", "{}", "fs.read", json!({"path": "/workspace/a"})).is_err());
+    let denied = decide("", "{}", "fs.read", json!({"path": "/workspace/a"})).unwrap_err();
+    assert!(denied.message.starts_with("reading `/workspace/a`"), "{}", denied.message);
 }
 
 #[test]

@@ -101,6 +101,8 @@ mod tests {
             "file:/etc/passwd",
             "https://good@evil/",
             "https://good\\@evil",
+            "https://good\\evil/",
+            "https://good\u{1}evil/",
             "https://go od/",
             "https://good\t.evil/",
             "https://good:port/",
