@@ -3,6 +3,7 @@
 //! The model is a puppet: the input of a run lists the tool calls it makes, and its answer is what they gave back.
 //! `docs/decisions/attacks.md` has the table of attacks, tests and records.
 
+mod author;
 mod control;
 mod daemon;
 mod files;

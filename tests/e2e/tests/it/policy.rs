@@ -105,8 +105,17 @@ async fn a_soul_forbids_and_what_it_would_ask_for_is_refused() {
     let path = node.file("other.yaml", &manifest);
     let deployed = node.run(&["agent", "deploy", &path]).ok();
     assert!(deployed.stderr.contains("spec.soul.acceptance"), "{}", deployed.stderr);
-    let refused = node.run(&["task", "execute", "other"]).expect_code(2);
-    assert!(refused.stderr.contains("spec.soul.acceptance"), "{}", refused.stderr);
+    for (field, value) in
+        [("acceptance", "[it is good]"), ("owner", "somebody"), ("gates", "{before: [ask]}")]
+    {
+        let more = format!("{soul}    {field}: {value}\n");
+        let path = node.file("other.yaml", &worker("other", &more));
+        node.run(&["agent", "deploy", &path, "--force"]).ok();
+        let refused = node.run(&["task", "execute", "other", "--output", "json"]).expect_code(2);
+        let place = format!("spec.soul.{field}");
+        assert!(refused.stderr.contains(&place), "{}", refused.stderr);
+        assert!(refused.stderr.contains("capability_missing"), "{}", refused.stderr);
+    }
 }
 
 fn reload(node: &Node, change: impl FnOnce(String) -> String) {
@@ -151,6 +160,31 @@ async fn a_reload_takes_from_a_running_execution_and_gives_back() {
     second.open();
     assert_eq!(node.wait(&execution)["status"], "completed");
     assert_eq!(denied(&node).len(), 1, "what is permitted again is done again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_narrowed_under_a_running_execution_denies_its_next_action() {
+    let gate = Gate::new();
+    let read = |path: &str| Box::new(Reply::call("fs.list", &json!({"path": path})));
+    let node = Node::with(Script::rules(vec![
+        Rule::always(*read("/workspace")).when_tool_results(0),
+        Rule::always(Reply::Behind(gate.clone(), read("/workspace"))).when_tool_results(1),
+        Rule::always(Reply::text("done")),
+    ]))
+    .config("  governance: {policies: [{name: base, cedar: 'permit(principal, action, resource);'}]}")
+    .start()
+    .await;
+    let execution = node.execute(&node.deploy(&worker("watched", "")), "{}");
+    until("the model is asked again", || node.model.requests().len() == 2);
+    let closed = " @id(\"closed\") forbid(principal in Aegis::Agent::\"watched\", action == Aegis::Action::\"call_tool\", resource);'";
+    reload(&node, |text| text.replace("resource);'", &format!("resource);{closed}")));
+    until("the reload is recorded", || events(&node, "daemon.config_reloaded").len() == 1);
+    gate.open();
+    assert_eq!(node.wait(&execution)["status"], "completed");
+    assert_eq!(pairs(&denied(&node)), [("TOOL_EXPLICITLY_DENIED", "node:base/policy:closed")]);
+    let performed = events(&node, "action.intended");
+    let listed = performed.iter().filter(|event| event.to_string().contains("fs.list")).count();
+    assert_eq!(listed, 1, "nothing was begun after it: {performed:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
