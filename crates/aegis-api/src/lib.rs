@@ -19,7 +19,10 @@ pub use policy::{
 };
 pub use problem::Problem;
 pub use secret::{Secret, SetSecret};
-pub use server::{AcceptServer, CallTool, Server, ServerDetail, ServerLine, ServerState, Tool, ToolCalled};
+pub use server::{
+    AcceptServer, CallTool, FinishLogin, LoginServer, Server, ServerDetail, ServerLine, ServerLogin,
+    ServerState, Tool, ToolCalled,
+};
 pub use terminal::{printable_json, printable_line, printable_text};
 pub use wire::{
     Agent, AgentRef, AgentVersion, ApiKey, AuditEvent, Checkpoint, CreatedKey, Deployed, ExecuteRequest,

@@ -75,6 +75,29 @@ pub struct AcceptServer {
     pub digest: String,
 }
 
+/// A person's wish to sign in at a server: the body of `POST /v1/servers/{name}/login`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoginServer {
+    /// Where the browser comes back to: `http://127.0.0.1:PORT/callback` on the person's own machine.
+    pub redirect_uri: String,
+}
+
+/// A sign-in that waits for its person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerLogin {
+    /// The address to open in a browser. Untrusted text.
+    pub url: String,
+}
+
+/// What the browser came back with: the body of `POST /v1/servers/{name}/login/finish`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FinishLogin {
+    /// The whole address it was sent to.
+    pub callback: String,
+}
+
 /// A line of a server's standard error. Untrusted text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerLine {

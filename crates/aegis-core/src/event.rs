@@ -14,7 +14,7 @@ use serde_json::Value;
 pub use body::Body;
 pub use parts::{
     ConnectionEnd, ExitStatus, Intent, KernelSession, KeyRole, LateDenial, Outcome, SandboxFacts,
-    SecretChange, SecretUser, ServerEnd, SignedCall,
+    SecretChange, SecretUser, ServerEnd, SignIn, SignOut, SignedCall,
 };
 
 use crate::{

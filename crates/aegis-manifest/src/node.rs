@@ -22,7 +22,7 @@ pub use llm::{
     AliasTarget, LlmSection, LlmSelection, ModelEntry, Provider, ProviderProcess, ProviderType,
     SelectionStrategy, ToolCalling,
 };
-pub use mcp_server::{GovernedArgument, McpGrant, McpLimits, McpProtocol, McpServer};
+pub use mcp_server::{GovernedArgument, McpGrant, McpLimits, McpOauth, McpProtocol, McpServer, OauthGrant};
 pub use reference::Reference;
 pub use secrets::{AppRole, SecretsBackend, SecretsSection};
 pub use sections::{

@@ -69,6 +69,8 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/v1/servers", get(servers::list))
         .route("/v1/servers/{name}", get(servers::show))
         .route("/v1/servers/{name}/accept", post(servers::accept))
+        .route("/v1/servers/{name}/login", post(servers::login).delete(servers::logout))
+        .route("/v1/servers/{name}/login/finish", post(servers::finish_login))
         .route("/v1/servers/{name}/logs", get(servers::logs))
         .route("/v1/tools", get(servers::tools))
         .route("/v1/traces", get(traces::list))

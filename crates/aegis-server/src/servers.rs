@@ -2,6 +2,7 @@
 
 mod pins;
 mod starter;
+mod tokens;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +11,7 @@ use aegis_core::{Body, Diagnosis, ErrorCode, Name, SecretUser, Tenant};
 use aegis_kernel::port::{Clock, Ids, Secrets};
 use aegis_manifest::NodeConfig;
 use aegis_sandbox::ProcessSandbox;
-use aegis_store::Door;
+use aegis_store::{Door, NodeSecrets};
 use aegis_tools::mcp::{Credentials, McpError, McpParts, McpServers, ServerSettings, http_client};
 use async_trait::async_trait;
 use secrecy::SecretString;
@@ -28,7 +29,7 @@ pub(crate) type ServerEvents = mpsc::Receiver<(Tenant, Body)>;
 /// What servers are made of beside the configuration.
 pub(crate) struct Parts {
     pub(crate) sandbox: Arc<ProcessSandbox>,
-    pub(crate) secrets: Arc<dyn Secrets>,
+    pub(crate) secrets: Arc<NodeSecrets>,
     pub(crate) door: Arc<Door>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn Ids>,
@@ -58,6 +59,7 @@ pub(crate) async fn open(
     let http = http_client().map_err(|error| Diagnosis::internal(error.to_string()))?;
     let mcp = McpParts {
         starter: Arc::new(starter::SandboxStarter { sandbox: parts.sandbox, ids: parts.ids, folders }),
+        tokens: Arc::new(tokens::StoredTokens(parts.secrets.clone())),
         credentials: Arc::new(NodeCredentials {
             secrets: parts.secrets,
             events: tell.clone(),
@@ -131,7 +133,7 @@ pub(crate) async fn record_events(app: Arc<App>, mut events: ServerEvents, stopp
 pub(crate) fn refused(error: &McpError) -> Diagnosis {
     let code = match error {
         McpError::UnknownServer(_) | McpError::UnknownTool(_) => ErrorCode::NotFound,
-        McpError::NotShown { .. } | McpError::Held { .. } => ErrorCode::Conflict,
+        McpError::NotShown { .. } | McpError::Held { .. } | McpError::SignIn { .. } => ErrorCode::Conflict,
         McpError::Busy { .. } | McpError::Down { .. } | McpError::TimedOut { .. } => ErrorCode::Overloaded,
         McpError::NotGranted { .. } => ErrorCode::PermissionDenied,
         _ => ErrorCode::Internal,

@@ -2,6 +2,7 @@
 
 mod clock;
 pub mod conformance;
+pub mod oauth;
 pub mod scripted_model;
 pub mod vault;
 

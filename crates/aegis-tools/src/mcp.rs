@@ -15,6 +15,7 @@ mod host;
 mod http;
 mod log;
 mod names;
+mod oauth;
 mod pin;
 mod result;
 mod servers;
@@ -27,11 +28,12 @@ pub use handler::{ListChanged, Progress, ProgressSink, ServerRequests};
 pub use host::McpTools;
 pub use http::http_client;
 pub use log::LogLine;
+pub use oauth::Tokens;
 pub use pin::{FieldChange, PinDiff, PinDocument, PinRecord, PinStore, PinnedTool, ToolChange};
 pub use result::{Attachment, McpResult};
 pub use servers::{
     CallOptions, McpParts, McpServers, ServerEvents, ServerKey, ServerListChanges, ServerView,
 };
-pub use settings::{Reach, ServerLimits, ServerSettings, SettingsError};
+pub use settings::{OauthSettings, Reach, ServerLimits, ServerSettings, SettingsError};
 pub use starter::{Credentials, PlainStarter, ServerProcess, StartError, StartSpec, Started, Starter};
 pub use upstream::ServerState;

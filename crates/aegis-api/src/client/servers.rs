@@ -6,7 +6,10 @@ use aegis_core::Diagnosis;
 use reqwest::Method;
 
 use super::{CallError, Client, encode};
-use crate::{AcceptServer, CallTool, Page, Server, ServerDetail, ServerLine, Tool, ToolCalled};
+use crate::{
+    AcceptServer, CallTool, FinishLogin, LoginServer, Page, Server, ServerDetail, ServerLine, ServerLogin,
+    Tool, ToolCalled,
+};
 
 /// Longer than a call may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(330);
@@ -27,6 +30,25 @@ impl Client {
         let path = format!("/v1/servers/{}/accept", encode(name));
         let body = AcceptServer { digest: digest.to_owned() };
         self.json(self.request(Method::POST, &path, &[]).json(&body)).await
+    }
+
+    /// `POST /v1/servers/{name}/login`: begins a sign-in that comes back to `redirect_uri`.
+    pub async fn login_server(&self, name: &str, redirect_uri: &str) -> Result<ServerLogin, CallError> {
+        let path = format!("/v1/servers/{}/login", encode(name));
+        let body = LoginServer { redirect_uri: redirect_uri.to_owned() };
+        self.json(self.request(Method::POST, &path, &[]).json(&body)).await
+    }
+
+    /// `POST /v1/servers/{name}/login/finish`: ends it with the address that the browser came back to.
+    pub async fn finish_login(&self, name: &str, callback: &str) -> Result<Server, CallError> {
+        let path = format!("/v1/servers/{}/login/finish", encode(name));
+        let body = FinishLogin { callback: callback.to_owned() };
+        self.json(self.request(Method::POST, &path, &[]).json(&body)).await
+    }
+
+    /// `DELETE /v1/servers/{name}/login`: destroys its tokens.
+    pub async fn logout_server(&self, name: &str) -> Result<(), CallError> {
+        self.empty(Method::DELETE, &format!("/v1/servers/{}/login", encode(name)), &[]).await
     }
 
     /// `GET /v1/servers/{name}/logs`: the last lines of its standard error.

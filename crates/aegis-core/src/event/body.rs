@@ -8,6 +8,7 @@ use super::BlobRef;
 use super::bodies::bodies;
 use super::parts::{
     ExitStatus, Intent, KernelSession, KeyRole, Outcome, SandboxFacts, SecretChange, SecretUser, ServerEnd,
+    SignIn, SignOut,
 };
 use crate::execution::{FailureReason, LoopPlan};
 use crate::{ActionId, AgentId, ApiKeyId, DenialCode, ExecutionId, Name, Score, Sha256, Timestamp, Verdict};
@@ -482,6 +483,20 @@ bodies! {
         /// How often, since this was last recorded.
         #[serde(default = "once")]
         times: u32,
+    }
+    /// Tokens for a tool server's address were taken in. None is here.
+    ServerSignedIn = "server.signed_in" {
+        /// Its name.
+        server: Name,
+        /// How they were come by.
+        by: SignIn,
+    }
+    /// Tokens for a tool server's address were destroyed.
+    ServerSignedOut = "server.signed_out" {
+        /// Its name.
+        server: Name,
+        /// Why.
+        by: SignOut,
     }
     /// A tool server that was held describes itself again as was accepted.
     ServerReleased = "server.released" {

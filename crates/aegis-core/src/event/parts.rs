@@ -288,6 +288,30 @@ pub enum SecretChange {
     Deleted,
 }
 
+/// How tokens for a tool server were come by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SignIn {
+    /// A person signed in.
+    Person,
+    /// A token that was about to end was renewed.
+    Refresh,
+    /// By the secret of the node's own client.
+    ClientCredentials,
+}
+
+/// Why tokens for a tool server were destroyed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SignOut {
+    /// A person signed out.
+    Person,
+    /// The authorization server no longer takes them.
+    Refused,
+    /// The server names another authorization server than the one that issued them.
+    IssuerChanged,
+}
+
 /// Why a tool server no longer answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -33,6 +33,9 @@ pub struct McpServer {
     /// Headers of each request to the address; here is where its credentials go.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, Reference>,
+    /// How the node signs in at the address, if the server asks for that (OAuth 2.1). `{}` will do for most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oauth: Option<McpOauth>,
     /// The protocol revision to speak.
     #[serde(default, skip_serializing_if = "is_default")]
     pub protocol: McpProtocol,
@@ -58,6 +61,40 @@ pub struct McpServer {
     /// Other settings.
     #[serde(default, skip_serializing_if = "Settings::is_empty")]
     pub config: Settings,
+}
+
+/// How the node signs in at a server's address. Its tokens are kept in the node's store of secrets, by tenant.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct McpOauth {
+    /// Who is granted the tokens.
+    pub grant: OauthGrant,
+    /// The id of a client that was registered by hand; without it the node registers itself, where it may.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<String>,
+    /// That client's secret, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_secret: Option<Reference>,
+    /// An https address of a document that describes the client, used where the authorization server takes one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_metadata_url: Option<String>,
+    /// What to ask for; without it, what the server names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<String>,
+    /// Whether the server and its authorization server may have private addresses (RFC 1918, ULA).
+    #[serde(skip_serializing_if = "is_default")]
+    pub private_addresses: bool,
+}
+
+/// Who is granted tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OauthGrant {
+    /// A person, who signs in by `aegis server login`.
+    #[default]
+    AuthorizationCode,
+    /// The node itself, by its client's secret.
+    ClientCredentials,
 }
 
 /// What an argument names.

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use aegis_api::{AcceptServer, Page, Server, ServerDetail, ServerLine, ServerState, Tool};
-use aegis_core::{Body as Event, Diagnosis, Durability, ErrorCode, Name, Sha256};
+use aegis_api::{
+    AcceptServer, FinishLogin, LoginServer, Page, Server, ServerDetail, ServerLine, ServerLogin, ServerState,
+    Tool,
+};
+use aegis_core::{Body as Event, Diagnosis, Durability, ErrorCode, Name, Sha256, SignIn, SignOut};
 use aegis_kernel::Caller;
 use aegis_kernel::port::Append;
 use aegis_tools::mcp::{LogLine, ServerState as State_, ServerView};
@@ -12,7 +15,7 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 
 use super::{bytes, from_json};
-use crate::answer::{Answer, Refused, json};
+use crate::answer::{Answer, Refused, done, json};
 use crate::app::App;
 use crate::logging::without_secrets;
 use crate::servers::refused;
@@ -66,11 +69,7 @@ pub(super) async fn accept(
     Path(name): Path<String>,
     body: Body,
 ) -> Answer {
-    if !caller.actor.is_person() {
-        let what =
-            Diagnosis::new(ErrorCode::PermissionDenied, "only a person may accept a changed tool server");
-        return Err(what.hint("sign in, or use the node's own token").into());
-    }
+    of_person(&caller, "accept a changed tool server")?;
     let AcceptServer { digest } = from_json(&bytes(body).await?)?;
     let digest: Sha256 = digest.parse().map_err(|_| {
         Diagnosis::new(ErrorCode::InvalidInput, format!("`{digest}` is not a hash"))
@@ -84,16 +83,85 @@ pub(super) async fn accept(
 
 async fn accepted(app: &App, caller: &Caller, name: &str, digest: Sha256) -> Result<Server, Refused> {
     app.servers.accept(&caller.tenant, name, digest).await.map_err(|error| refused(&error))?;
-    let server: Name = name.parse().map_err(|_| Diagnosis::internal("an accepted server without a name"))?;
-    let mut append =
-        app.fleet_events(std::iter::once(Event::ServerAccepted { server, digest, first: false }));
+    let server = named(name)?;
+    record(app, caller, Event::ServerAccepted { server, digest, first: false }).await?;
+    let view = app.servers.show(&caller.tenant, name).await.map_err(|error| refused(&error))?;
+    Ok(shown(&view))
+}
+
+/// Refuses whoever is no person.
+fn of_person(caller: &Caller, what: &str) -> Result<(), Refused> {
+    if caller.actor.is_person() {
+        return Ok(());
+    }
+    let what = Diagnosis::new(ErrorCode::PermissionDenied, format!("only a person may {what}"));
+    Err(what.hint("sign in, or use the node's own token").into())
+}
+
+fn named(server: &str) -> Result<Name, Refused> {
+    server.parse().map_err(|_| Diagnosis::internal("a configured server without a name").into())
+}
+
+/// Records what a person did with a server.
+async fn record(app: &App, caller: &Caller, body: Event) -> Result<(), Refused> {
+    let mut append = app.fleet_events(std::iter::once(body));
     for event in &mut append.events {
         event.actor.clone_from(&caller.actor);
     }
     let append = Append { tenant: caller.tenant.clone(), durability: Durability::Power, ..append };
     app.kernel.journal().append(append).await?;
-    let view = app.servers.show(&caller.tenant, name).await.map_err(|error| refused(&error))?;
-    Ok(shown(&view))
+    Ok(())
+}
+
+/// Begins a person's sign-in at a server: answers with the address that the person opens.
+pub(super) async fn login(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    body: Body,
+) -> Answer {
+    of_person(&caller, "sign in at a tool server")?;
+    let LoginServer { redirect_uri } = from_json(&bytes(body).await?)?;
+    let begun = app.servers.begin_login(&caller.tenant, &name, &redirect_uri).await;
+    Ok(json(&ServerLogin { url: begun.map_err(|error| refused(&error))? }))
+}
+
+/// Ends a person's sign-in at a server.
+pub(super) async fn finish_login(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    body: Body,
+) -> Answer {
+    of_person(&caller, "sign in at a tool server")?;
+    let FinishLogin { callback } = from_json(&bytes(body).await?)?;
+    // On a task of its own: a client that goes away in between leaves no sign-in unrecorded.
+    let task = tokio::spawn(async move {
+        let finished = app.servers.finish_login(&caller.tenant, &name, &callback).await;
+        finished.map_err(|error| refused(&error))?;
+        let server = named(&name)?;
+        record(&app, &caller, Event::ServerSignedIn { server, by: SignIn::Person }).await?;
+        let view = app.servers.show(&caller.tenant, &name).await.map_err(|error| refused(&error))?;
+        Ok::<_, Refused>(shown(&view))
+    });
+    let server = task.await.map_err(|error| Diagnosis::internal(error.to_string()))??;
+    Ok(json(&server))
+}
+
+/// Destroys the tokens of a server.
+pub(super) async fn logout(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Answer {
+    of_person(&caller, "sign out at a tool server")?;
+    let task = tokio::spawn(async move {
+        app.servers.logout(&caller.tenant, &name).await.map_err(|error| refused(&error))?;
+        let server = named(&name)?;
+        record(&app, &caller, Event::ServerSignedOut { server, by: SignOut::Person }).await
+    });
+    task.await.map_err(|error| Diagnosis::internal(error.to_string()))??;
+    Ok(done())
 }
 
 pub(super) async fn logs(

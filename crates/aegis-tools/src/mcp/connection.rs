@@ -28,6 +28,7 @@ use super::error::McpError;
 use super::handler::{AskedLog, Handler, ListChanged, ProgressSink, method_of};
 use super::http::CredentialedClient;
 use super::log::LogRing;
+use super::oauth::Authorizer;
 use super::pin::{PinDocument, PinnedTool};
 use super::result::McpResult;
 use super::servers::McpParts;
@@ -88,6 +89,7 @@ pub(super) struct Opening<'a> {
     pub(super) logs: &'a Arc<LogRing>,
     pub(super) tools_changed: &'a Arc<Notify>,
     pub(super) asked: &'a AskedLog,
+    pub(super) authorizer: Option<&'a Arc<Authorizer>>,
     pub(super) on_change: Arc<dyn Fn(ListChanged) + Send + Sync>,
 }
 
@@ -122,13 +124,14 @@ impl Connection {
                 })?;
                 (service, Some(stream), killer.keep())
             }
-            Reach::Address { url, headers } => {
+            Reach::Address { url, headers, .. } => {
                 let client = CredentialedClient {
                     inner: opening.parts.http.clone(),
                     tenant: opening.tenant.clone(),
                     server: settings.name.clone(),
                     headers: headers.clone().into(),
                     credentials: Arc::clone(&opening.parts.credentials),
+                    authorizer: opening.authorizer.cloned(),
                 };
                 let config = StreamableHttpClientTransportConfig::with_uri(url.as_str())
                     .max_concurrent_requests(settings.limits.concurrent_max + HTTP_SPARE_REQUESTS)

@@ -81,6 +81,14 @@ pub enum McpError {
         /// What is wrong.
         reason: String,
     },
+    /// A sign-in that was not begun or not ended.
+    #[error("signing in at `{server}`: {reason}")]
+    SignIn {
+        /// The server.
+        server: String,
+        /// Why.
+        reason: String,
+    },
     /// Pins could not be read or written.
     #[error("the pins of `{server}` are not to be had: {reason}")]
     Pins {
@@ -134,9 +142,11 @@ impl McpError {
             ),
             Self::UnknownTool(_) | Self::UnknownServer(_) => Err(ToolError::Arguments(message)),
             Self::Pins { .. } | Self::NotShown { .. } => Err(ToolError::Internal(message)),
-            Self::Down { .. } | Self::TimedOut { .. } | Self::Protocol { .. } | Self::Malformed { .. } => {
-                Ok(ToolResult::error(message))
-            }
+            Self::Down { .. }
+            | Self::TimedOut { .. }
+            | Self::Protocol { .. }
+            | Self::Malformed { .. }
+            | Self::SignIn { .. } => Ok(ToolResult::error(message)),
         }
     }
 }

@@ -12,9 +12,10 @@ use rmcp::model::ClientJsonRpcMessage;
 use rmcp::transport::streamable_http_client::{
     SseError, StreamableHttpClient, StreamableHttpError, StreamableHttpPostResponse,
 };
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use sse_stream::Sse;
 
+use super::oauth::{Authorizer, SignInError};
 use super::starter::Credentials;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,6 +40,7 @@ pub(super) struct CredentialedClient {
     pub(super) server: Name,
     pub(super) headers: Arc<[(HeaderName, Reference)]>,
     pub(super) credentials: Arc<dyn Credentials>,
+    pub(super) authorizer: Option<Arc<Authorizer>>,
 }
 
 type Failure = StreamableHttpError<reqwest::Error>;
@@ -59,6 +61,44 @@ impl CredentialedClient {
         }
         Ok(headers)
     }
+
+    /// Sends a request with the server's token, where it has one; once more with another if that is refused.
+    async fn authorized<T, Sent>(
+        &self,
+        given: Option<String>,
+        send: impl Fn(Option<String>) -> Sent,
+    ) -> Result<T, Failure>
+    where
+        Sent: Future<Output = Result<T, Failure>>,
+    {
+        let Some(authorizer) = &self.authorizer else { return send(given).await };
+        let text = |token: &SecretString| Some(token.expose_secret().to_owned());
+        let token = authorizer.token().await.map_err(|error| unauthorized(&error))?;
+        let answer = send(text(&token)).await;
+        let answer = if let Err(Failure::AuthRequired(refusal)) = &answer {
+            authorizer.was_refused(&refusal.www_authenticate_header, None);
+            let another = authorizer.another(&token).await.map_err(|error| unauthorized(&error))?;
+            send(text(&another)).await
+        } else {
+            answer
+        };
+        match &answer {
+            Ok(_) => authorizer.was_taken(),
+            Err(Failure::AuthRequired(refusal)) => {
+                authorizer.was_refused(&refusal.www_authenticate_header, None);
+            }
+            Err(Failure::InsufficientScope(refusal)) => {
+                let scopes = refusal.required_scope.as_deref().unwrap_or_default();
+                authorizer.was_refused(&refusal.www_authenticate_header, Some(scopes));
+            }
+            Err(_) => {}
+        }
+        answer
+    }
+}
+
+fn unauthorized(error: &SignInError) -> Failure {
+    Failure::Io(std::io::Error::other(error.to_string()))
 }
 
 impl StreamableHttpClient for CredentialedClient {
@@ -73,7 +113,11 @@ impl StreamableHttpClient for CredentialedClient {
         headers: Headers,
     ) -> Result<StreamableHttpPostResponse, Failure> {
         let headers = self.with_credentials(headers).await?;
-        self.inner.post_message(uri, message, session, auth, headers).await
+        let send = |token| {
+            let (message, headers) = (message.clone(), headers.clone());
+            self.inner.post_message(Arc::clone(&uri), message, session.clone(), token, headers)
+        };
+        self.authorized(auth, send).await
     }
     async fn post_message_with_max_sse_event_size(
         &self,
@@ -85,7 +129,18 @@ impl StreamableHttpClient for CredentialedClient {
         max: usize,
     ) -> Result<StreamableHttpPostResponse, Failure> {
         let headers = self.with_credentials(headers).await?;
-        self.inner.post_message_with_max_sse_event_size(uri, message, session, auth, headers, max).await
+        let send = |token| {
+            let (uri, message, headers) = (Arc::clone(&uri), message.clone(), headers.clone());
+            self.inner.post_message_with_max_sse_event_size(
+                uri,
+                message,
+                session.clone(),
+                token,
+                headers,
+                max,
+            )
+        };
+        self.authorized(auth, send).await
     }
     async fn delete_session(
         &self,
@@ -95,7 +150,9 @@ impl StreamableHttpClient for CredentialedClient {
         headers: Headers,
     ) -> Result<(), Failure> {
         let headers = self.with_credentials(headers).await?;
-        self.inner.delete_session(uri, session, auth, headers).await
+        let send =
+            |token| self.inner.delete_session(Arc::clone(&uri), Arc::clone(&session), token, headers.clone());
+        self.authorized(auth, send).await
     }
     async fn get_stream(
         &self,
@@ -106,7 +163,11 @@ impl StreamableHttpClient for CredentialedClient {
         headers: Headers,
     ) -> Result<BoxStream<'static, Result<Sse, SseError>>, Failure> {
         let headers = self.with_credentials(headers).await?;
-        self.inner.get_stream(uri, session, last_event, auth, headers).await
+        let send = |token| {
+            let (session, last_event) = (session.clone(), last_event.clone());
+            self.inner.get_stream(Arc::clone(&uri), session, last_event, token, headers.clone())
+        };
+        self.authorized(auth, send).await
     }
     async fn get_stream_with_max_sse_event_size(
         &self,
@@ -118,6 +179,11 @@ impl StreamableHttpClient for CredentialedClient {
         max: usize,
     ) -> Result<BoxStream<'static, Result<Sse, SseError>>, Failure> {
         let headers = self.with_credentials(headers).await?;
-        self.inner.get_stream_with_max_sse_event_size(uri, session, last_event, auth, headers, max).await
+        let send = |token| {
+            let (uri, session, last_event) = (Arc::clone(&uri), session.clone(), last_event.clone());
+            let headers = headers.clone();
+            self.inner.get_stream_with_max_sse_event_size(uri, session, last_event, token, headers, max)
+        };
+        self.authorized(auth, send).await
     }
 }

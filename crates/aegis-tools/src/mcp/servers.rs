@@ -20,6 +20,7 @@ use super::error::McpError;
 use super::handler::{ListChanged, ProgressSink, ServerRequests};
 use super::host::McpTools;
 use super::log::LogLine;
+use super::oauth::{SignInError, Tokens};
 use super::pin::{PinDiff, PinDocument, PinStore};
 use super::result::McpResult;
 use super::settings::{ServerSettings, SettingsError};
@@ -38,6 +39,8 @@ pub struct McpParts {
     pub starter: Arc<dyn Starter>,
     /// Resolves references to credentials.
     pub credentials: Arc<dyn Credentials>,
+    /// Keeps tokens of servers that are signed in at.
+    pub tokens: Arc<dyn Tokens>,
     /// Keeps pins.
     pub pins: PinStore,
     /// Told what happens.
@@ -304,6 +307,56 @@ impl McpServers {
         Ok(())
     }
 
+    /// Begins a person's sign-in at a server; answers with the address to open in a browser, which comes back to
+    /// `redirect` on that person's own machine.
+    ///
+    /// # Errors
+    /// If it needs none, or its authorization server does not take part.
+    pub async fn begin_login(
+        &self,
+        tenant: &Tenant,
+        server: &str,
+        redirect: &str,
+    ) -> Result<String, McpError> {
+        let upstream = self.find(tenant, server)?;
+        let begun = match upstream.authorizer() {
+            Ok(authorizer) => authorizer.begin(redirect).await,
+            Err(error) => Err(error),
+        };
+        begun.map_err(|error| sign_in(server, &error))
+    }
+
+    /// Ends a person's sign-in with the address that the browser came back to, and starts the server anew.
+    ///
+    /// # Errors
+    /// If it was refused, or does not belong to the sign-in that was begun.
+    pub async fn finish_login(&self, tenant: &Tenant, server: &str, callback: &str) -> Result<(), McpError> {
+        let upstream = self.find(tenant, server)?;
+        let finished = match upstream.authorizer() {
+            Ok(authorizer) => authorizer.finish(callback).await,
+            Err(error) => Err(error),
+        };
+        finished.map_err(|error| sign_in(server, &error))?;
+        upstream.restart();
+        let _ = tokio::time::timeout(upstream.settings.limits.start_timeout, upstream.settled()).await;
+        Ok(())
+    }
+
+    /// Destroys the tokens of a server, and ends its connection.
+    ///
+    /// # Errors
+    /// If it has no sign-in, or the store failed.
+    pub async fn logout(&self, tenant: &Tenant, server: &str) -> Result<(), McpError> {
+        let upstream = self.find(tenant, server)?;
+        let forgotten = match upstream.authorizer() {
+            Ok(authorizer) => authorizer.forget().await,
+            Err(error) => Err(error),
+        };
+        forgotten.map_err(|error| sign_in(server, &error))?;
+        upstream.restart();
+        Ok(())
+    }
+
     /// Stops all servers and waits for it.
     pub async fn stop(&self) {
         for upstream in self.upstreams.lock().unwrap_or_else(PoisonError::into_inner).values() {
@@ -365,6 +418,10 @@ impl ToolServers for McpServers {
         let tools = Self::tools(self, tenant, FIRST_TOOLS_WAIT).await.map_err(|error| error.to_string())?;
         Ok(Arc::new(tools))
     }
+}
+
+fn sign_in(server: &str, error: &SignInError) -> McpError {
+    McpError::SignIn { server: server.to_owned(), reason: error.to_string() }
 }
 
 fn key(tenant: &Tenant, settings: &ServerSettings) -> ServerKey {

@@ -6,9 +6,13 @@ use std::time::Duration;
 use ::http::HeaderName;
 use aegis_core::Name;
 use aegis_kernel::port::{Access, Governed, GovernedKind};
-use aegis_manifest::node::{GovernedArgument, McpGrant, McpProtocol, McpServer, Reference};
+use aegis_manifest::node::{
+    GovernedArgument, McpGrant, McpOauth, McpProtocol, McpServer, OauthGrant, Reference,
+};
+use reqwest::Url;
 
 use super::governed;
+use super::oauth::is_loopback;
 
 /// A section that cannot be put into force.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,6 +29,9 @@ pub enum SettingsError {
     /// Not a header that may be set.
     #[error("`{0}` is not a header that may be set here")]
     Header(String),
+    /// A sign-in that cannot be put into force.
+    #[error("the `oauth` of `{0}` {1}")]
+    Oauth(String, &'static str),
     /// Two servers of one name.
     #[error("two servers are called `{0}`")]
     Twice(String),
@@ -48,7 +55,26 @@ pub enum Reach {
         url: String,
         /// Headers of each request, unresolved.
         headers: Vec<(HeaderName, Reference)>,
+        /// How to sign in, if it asks for that.
+        oauth: Option<OauthSettings>,
     },
+}
+
+/// How to sign in at a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OauthSettings {
+    /// Who is granted the tokens.
+    pub grant: OauthGrant,
+    /// The client's id, where it was registered by hand.
+    pub client_id: Option<String>,
+    /// Its secret, unresolved.
+    pub client_secret: Option<Reference>,
+    /// Where the client describes itself.
+    pub client_metadata_url: Option<String>,
+    /// What to ask for; without it, what the server names.
+    pub scopes: Vec<String>,
+    /// Whether an authorization server on a private network may be asked.
+    pub private_addresses: bool,
 }
 
 /// A server's limits.
@@ -130,8 +156,9 @@ impl ServerSettings {
     pub fn credential(&self) -> String {
         let references: Vec<String> = match &self.reach {
             Reach::Program { env, .. } => env.iter().map(|(name, value)| named(name, value)).collect(),
-            Reach::Address { headers, .. } => {
-                headers.iter().map(|(name, value)| named(name.as_str(), value)).collect()
+            Reach::Address { headers, oauth, .. } => {
+                let sign_in = oauth.iter().map(|_| "oauth".to_owned());
+                headers.iter().map(|(name, value)| named(name.as_str(), value)).chain(sign_in).collect()
             }
         };
         references.join(",")
@@ -147,13 +174,17 @@ fn named(name: &str, value: &Reference) -> String {
 
 fn reach(server: &McpServer) -> Result<Reach, SettingsError> {
     match (&server.executable, &server.url) {
-        (Some(program), None) if !program.is_empty() && server.headers.is_empty() => Ok(Reach::Program {
-            program: program.clone(),
-            args: server.args.clone(),
-            env: server.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
-        }),
+        (Some(program), None)
+            if !program.is_empty() && server.headers.is_empty() && server.oauth.is_none() =>
+        {
+            Ok(Reach::Program {
+                program: program.clone(),
+                args: server.args.clone(),
+                env: server.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+            })
+        }
         (None, Some(url)) if server.args.is_empty() && server.env.is_empty() => {
-            let parsed = reqwest::Url::parse(url).map_err(|_| SettingsError::Url(url.clone()))?;
+            let parsed = Url::parse(url).map_err(|_| SettingsError::Url(url.clone()))?;
             let credentials = !parsed.username().is_empty() || parsed.password().is_some();
             if !matches!(parsed.scheme(), "http" | "https") || parsed.host_str().is_none() || credentials {
                 return Err(SettingsError::Url(url.clone()));
@@ -165,10 +196,49 @@ fn reach(server: &McpServer) -> Result<Reach, SettingsError> {
                 }
                 Ok((header, value.clone()))
             });
-            Ok(Reach::Address { url: url.clone(), headers: headers.collect::<Result<_, _>>()? })
+            let headers: Vec<(HeaderName, Reference)> = headers.collect::<Result<_, _>>()?;
+            let authorized = headers.iter().any(|(name, _)| name == ::http::header::AUTHORIZATION);
+            let oauth = server.oauth.as_ref().map(|oauth| sign_in(server, oauth, &parsed, authorized));
+            Ok(Reach::Address { url: url.clone(), headers, oauth: oauth.transpose()? })
         }
         _ => Err(SettingsError::Reach(server.name.clone())),
     }
+}
+
+fn sign_in(
+    server: &McpServer,
+    oauth: &McpOauth,
+    url: &Url,
+    authorized: bool,
+) -> Result<OauthSettings, SettingsError> {
+    let refuse = |why| Err(SettingsError::Oauth(server.name.clone(), why));
+    if url.scheme() != "https" && !is_loopback(url) {
+        return refuse("needs an https address, or one of this machine: tokens are not sent in the clear");
+    }
+    if authorized {
+        return refuse("and an `Authorization` header exclude each other");
+    }
+    let itself = oauth.grant == OauthGrant::ClientCredentials;
+    if itself && (oauth.client_id.is_none() || oauth.client_secret.is_none()) {
+        return refuse("needs `client_id` and `client_secret` for `client_credentials`");
+    }
+    if oauth.client_secret.is_some() && oauth.client_id.is_none() {
+        return refuse("has a `client_secret` without a `client_id`");
+    }
+    let document = oauth.client_metadata_url.as_ref().map(|document| Url::parse(document));
+    if document
+        .is_some_and(|document| !document.is_ok_and(|url| url.scheme() == "https" && url.path() != "/"))
+    {
+        return refuse("has a `client_metadata_url` that is not an https address with a path");
+    }
+    Ok(OauthSettings {
+        grant: oauth.grant,
+        client_id: oauth.client_id.clone(),
+        client_secret: oauth.client_secret.clone(),
+        client_metadata_url: oauth.client_metadata_url.clone(),
+        scopes: oauth.scopes.clone(),
+        private_addresses: oauth.private_addresses,
+    })
 }
 
 fn limits(server: &McpServer) -> ServerLimits {
@@ -225,6 +295,12 @@ mod tests {
             json!({"name": "a", "url": "https://user:pass@h/"}),
             json!({"name": "a", "url": "http://h/", "headers": {"Mcp-Session-Id": "x"}}),
             json!({"name": "a", "url": "http://h/", "env": {"X": "y"}}),
+            json!({"name": "a", "executable": "x", "oauth": {}}),
+            json!({"name": "a", "url": "http://h/", "oauth": {}}),
+            json!({"name": "a", "url": "https://h/", "oauth": {}, "headers": {"Authorization": "x"}}),
+            json!({"name": "a", "url": "https://h/", "oauth": {"grant": "client_credentials"}}),
+            json!({"name": "a", "url": "https://h/", "oauth": {"client_secret": "secret:x"}}),
+            json!({"name": "a", "url": "https://h/", "oauth": {"client_metadata_url": "http://h/x"}}),
         ] {
             assert!(ServerSettings::new(&server(bad.clone())).is_err(), "{bad}");
         }

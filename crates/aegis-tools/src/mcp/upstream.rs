@@ -17,10 +17,11 @@ use super::connection::{Connection, Failure, Opening, Terms};
 use super::error::McpError;
 use super::handler::{AskedLog, ListChanged};
 use super::log::LogRing;
+use super::oauth::{Authorizer, SignInError};
 use super::pin::{PinDocument, PinRecord};
 use super::result::McpResult;
 use super::servers::{CallOptions, McpParts};
-use super::settings::ServerSettings;
+use super::settings::{Reach, ServerSettings};
 
 /// A server that ran this long starts its pauses anew.
 const WELL_AFTER: Duration = Duration::from_secs(60);
@@ -81,6 +82,8 @@ pub(super) struct Upstream {
     /// When it was last needed.
     needed: Mutex<Instant>,
     asked: AskedLog,
+    /// Signs in, where the server's section says how.
+    authorizer: Option<Arc<Authorizer>>,
     on_change: Arc<dyn Fn(ListChanged) + Send + Sync>,
     stop: CancellationToken,
 }
@@ -93,6 +96,12 @@ impl Upstream {
         parts: Arc<McpParts>,
         on_change: Arc<dyn Fn(ListChanged) + Send + Sync>,
     ) -> Arc<Self> {
+        let authorizer = match &settings.reach {
+            Reach::Address { url, oauth: Some(oauth), .. } => {
+                Authorizer::new(&tenant, &settings.name, url, oauth, &parts).map(Arc::new)
+            }
+            _ => None,
+        };
         Arc::new(Self {
             tenant,
             logs: Arc::new(LogRing::new(settings.limits.log_lines_max)),
@@ -108,6 +117,7 @@ impl Upstream {
             look: Arc::new(Notify::new()),
             needed: Mutex::new(Instant::now()),
             asked: AskedLog::default(),
+            authorizer,
             on_change,
             stop: CancellationToken::new(),
         })
@@ -115,8 +125,15 @@ impl Upstream {
     pub(super) fn stop(&self) {
         self.stop.cancel();
     }
-    /// Starts it again at once if it waits, or ends the process that runs.
+    /// Starts it anew at once: who calls from now on waits for that.
     pub(super) fn restart(&self) {
+        self.phase.send_if_modified(|phase| {
+            let runs_on = !matches!(phase, Phase::Stopped);
+            if runs_on {
+                *phase = Phase::Starting;
+            }
+            runs_on
+        });
         self.again.notify_one();
     }
     pub(super) fn restarts(&self) -> u32 {
@@ -184,6 +201,10 @@ impl Upstream {
                     () = self.again.notified() => continue,
                 }
             }
+            if failure.end == ServerEnd::Told {
+                failures = 0;
+                continue;
+            }
             if began.elapsed() >= WELL_AFTER {
                 failures = 0;
             }
@@ -192,7 +213,8 @@ impl Upstream {
                 limits.restart_after.saturating_mul(1 << failures.min(16)).min(limits.restart_after_max);
             failures = failures.saturating_add(1);
             self.restarts.store(failures, Ordering::Relaxed);
-            self.phase.send_replace(Phase::Down { reason: failure.reason, again_in });
+            let reason = self.trouble().unwrap_or(failure.reason);
+            self.phase.send_replace(Phase::Down { reason, again_in });
             tokio::select! {
                 () = self.stop.cancelled() => break,
                 () = self.again.notified() => {}
@@ -266,6 +288,7 @@ impl Upstream {
             logs: &self.logs,
             tools_changed: &self.look,
             asked: &self.asked,
+            authorizer: self.authorizer.as_ref(),
             on_change: Arc::clone(&self.on_change),
         };
         let connection = Connection::open(opening).await?;
@@ -326,8 +349,7 @@ impl Upstream {
         let (connection, _turn, deadline) = self.turn(options).await?;
         let terms = self.terms(options, deadline);
         let answer = connection.call(tool, arguments, terms).await;
-        self.look_after(&answer);
-        answer
+        self.look_after(answer)
     }
 
     /// Any other request.
@@ -338,14 +360,19 @@ impl Upstream {
     ) -> Result<ServerResult, McpError> {
         let (connection, _turn, deadline) = self.turn(options).await?;
         let answer = connection.request(request, self.terms(options, deadline)).await;
-        self.look_after(&answer);
-        answer
+        self.look_after(answer)
     }
 
     /// A server that could not be reached is looked at now: one behind an address has no process whose end would tell.
-    fn look_after<T>(&self, answer: &Result<T, McpError>) {
+    fn look_after<T>(&self, answer: Result<T, McpError>) -> Result<T, McpError> {
         if matches!(answer, Err(McpError::Down { .. } | McpError::TimedOut { .. })) {
             self.look.notify_one();
+        }
+        match answer {
+            Err(McpError::Down { server, reason }) => {
+                Err(McpError::Down { server, reason: self.trouble().unwrap_or(reason) })
+            }
+            other => other,
         }
     }
 
@@ -421,6 +448,14 @@ impl Upstream {
 
     fn digest(&self, document: &PinDocument) -> Result<Sha256, McpError> {
         document.digest().map_err(|reason| self.malformed(reason))
+    }
+    /// Why it gives nothing, if that is for want of a token.
+    fn trouble(&self) -> Option<String> {
+        self.authorizer.as_ref()?.trouble().map(|trouble| trouble.to_string())
+    }
+    /// What signs in at it.
+    pub(super) fn authorizer(&self) -> Result<&Authorizer, SignInError> {
+        self.authorizer.as_deref().ok_or(SignInError::NotConfigured)
     }
     fn tell(&self, body: Body) {
         (self.parts.events)(&self.tenant, body);

@@ -2,5 +2,6 @@
 
 mod bench;
 mod hostile;
+mod oauth;
 mod official;
 mod server;

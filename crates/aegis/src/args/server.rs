@@ -22,6 +22,19 @@ pub(crate) enum Server {
         /// The hash that `aegis server show` shows
         digest: String,
     },
+    /// Sign in at a server that asks for it: open the address this prints in a browser on this machine
+    Login {
+        /// Its name
+        server: String,
+        /// The port of this machine that the browser comes back to; any free one without it
+        #[arg(long)]
+        port: Option<u16>,
+    },
+    /// Destroy the tokens of a server
+    Logout {
+        /// Its name
+        server: String,
+    },
     /// Show the last lines of a server's standard error
     Logs {
         /// Its name

@@ -1,5 +1,7 @@
 //! `aegis server …` and `aegis tool …`
 
+mod login;
+
 use aegis_api::{CallTool, Server as Shown, ServerDetail, printable_line, printable_text};
 use aegis_core::{Diagnosis, ErrorCode};
 use serde_json::Value;
@@ -31,6 +33,11 @@ pub(super) async fn servers(global: &Global, command: Server) -> Result<(), Fail
             output::show(global.output, &accepted, |accepted| {
                 format!("Accepted server {} ({} tools)", accepted.name, accepted.tools)
             })
+        }
+        Server::Login { server, port } => login::login(global, &server, port).await,
+        Server::Logout { server } => {
+            global.client()?.logout_server(&server).await?;
+            output::text(&format!("Signed out of server {server}"))
         }
         Server::Logs { server } => {
             let page = global.client()?.server_logs(&server).await?;

@@ -8,6 +8,7 @@ mod bootstrap_end;
 mod cancel_and_timeouts;
 #[cfg(test)]
 mod command_line;
+mod conformance;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
@@ -54,6 +55,8 @@ mod seed;
 mod servers;
 #[cfg(test)]
 mod serving_conformance;
+#[cfg(test)]
+mod sign_in;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Servers as a node has them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -8,21 +8,45 @@ use aegis_core::{Body, ExecutionId, Name, Tenant, Timestamp, ToolCall};
 use aegis_kernel::port::{ToolContext, Workspace};
 use aegis_testkit::TestClock;
 use aegis_tools::mcp::{
-    Credentials, McpParts, McpServers, McpTools, PinStore, ServerRequests, ServerSettings, Starter,
+    Credentials, McpParts, McpServers, McpTools, PinStore, ServerRequests, ServerSettings, Starter, Tokens,
     http_client,
 };
 use async_trait::async_trait;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
 pub(super) const WAIT: Duration = Duration::from_secs(20);
 
-/// Gives each reference a value of its own per tenant.
-struct Known;
+/// A store of secrets, by tenant and name.
+#[derive(Default)]
+pub(super) struct Memory(pub(super) Mutex<BTreeMap<(Tenant, String), String>>);
+
+#[async_trait]
+impl Tokens for Memory {
+    async fn read(&self, tenant: &Tenant, name: &str) -> Result<Option<SecretString>, String> {
+        let kept = self.0.lock().unwrap();
+        Ok(kept.get(&(tenant.clone(), name.to_owned())).map(|value| value.clone().into()))
+    }
+    async fn write(&self, tenant: &Tenant, name: &str, value: SecretString) -> Result<(), String> {
+        let value = value.expose_secret().to_owned();
+        self.0.lock().unwrap().insert((tenant.clone(), name.to_owned()), value);
+        Ok(())
+    }
+    async fn delete(&self, tenant: &Tenant, name: &str) -> Result<(), String> {
+        self.0.lock().unwrap().remove(&(tenant.clone(), name.to_owned()));
+        Ok(())
+    }
+}
+
+/// Gives each reference a value of its own per tenant; tokens are in the store.
+struct Known(Arc<Memory>);
 
 #[async_trait]
 impl Credentials for Known {
     async fn resolve(&self, tenant: &Tenant, _: &Name, reference: &str) -> Result<SecretString, String> {
+        if let Some(name) = reference.strip_prefix("secret:").filter(|name| name.starts_with("oauth/")) {
+            return self.0.read(tenant, name).await?.ok_or_else(|| "not there".to_owned());
+        }
         let text = reference.strip_prefix("literal:").map(str::to_owned);
         Ok(text.unwrap_or_else(|| format!("{tenant}/{reference}")).into())
     }
@@ -31,6 +55,7 @@ impl Credentials for Known {
 pub(super) struct Bench {
     pub(super) servers: Arc<McpServers>,
     pub(super) events: Arc<Mutex<Vec<Body>>>,
+    pub(super) memory: Arc<Memory>,
 }
 
 /// Limits small enough to run into.
@@ -47,11 +72,22 @@ pub(super) fn bench(
     pins: &PinStore,
     requests: Option<Arc<dyn ServerRequests>>,
 ) -> Bench {
+    bench_with(settings, starter, pins, requests, Arc::default())
+}
+
+pub(super) fn bench_with(
+    settings: Vec<ServerSettings>,
+    starter: Arc<dyn Starter>,
+    pins: &PinStore,
+    requests: Option<Arc<dyn ServerRequests>>,
+    memory: Arc<Memory>,
+) -> Bench {
     let events: Arc<Mutex<Vec<Body>>> = Arc::default();
     let record = Arc::clone(&events);
     let parts = McpParts {
         starter,
-        credentials: Arc::new(Known),
+        credentials: Arc::new(Known(Arc::clone(&memory))),
+        tokens: Arc::clone(&memory) as _,
         pins: pins.clone(),
         events: Arc::new(move |_: &Tenant, body: Body| record.lock().unwrap().push(body)),
         requests,
@@ -59,7 +95,7 @@ pub(super) fn bench(
         http: http_client().unwrap(),
         clock: Arc::new(TestClock::at(Timestamp::from_micros(1))),
     };
-    Bench { servers: McpServers::new(settings, BTreeSet::new(), parts).unwrap(), events }
+    Bench { servers: McpServers::new(settings, BTreeSet::new(), parts).unwrap(), events, memory }
 }
 
 impl Bench {
