@@ -52,7 +52,19 @@ class Node:
             "apiVersion": "100monkeys.ai/v1",
             "kind": "NodeConfig",
             "metadata": {"name": "conformance"},
-            "spec": {"mcp_servers": [server]},
+            "spec": {
+                "mcp_servers": [server],
+                "security_contexts": [{"name": "served", "capabilities": [{"tool_pattern": "*"}]}],
+                # No model is asked: calls are a person's.
+                "llm_providers": [
+                    {
+                        "name": "none",
+                        "type": "openai-compatible",
+                        "endpoint": "http://127.0.0.1:9/v1",
+                        "models": [{"alias": "default", "model": "none"}],
+                    }
+                ],
+            },
         }
         self.config = os.path.join(self.home, "config.yaml")
         with open(self.config, "w", encoding="utf-8") as file:
@@ -102,8 +114,26 @@ class Node:
         shown = self.server()
         return [tool["name"] for tool in (shown.get("description") or {}).get("tools", [])]
 
+    def deploy(self, tools):
+        """An agent that may call these tools: calls act as one."""
+        manifest = {
+            "apiVersion": "100monkeys.ai/v1",
+            "kind": "Agent",
+            "metadata": {"name": "caller", "version": "1.0.0"},
+            "spec": {
+                "runtime": {"language": "python", "version": "3.8", "isolation": "process"},
+                "task": {"instruction": "Call tools."},
+                "security_context": "served",
+                "tools": tools,
+            },
+        }
+        path = os.path.join(self.home, "agent.yaml")
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(manifest, file)
+        return self.run("agent", "deploy", path).returncode == 0
+
     def call(self, tool, arguments):
-        return self.run("tool", "call", tool, "--args", json.dumps(arguments))
+        return self.run("tool", "call", tool, "--agent", "caller", "--arguments", json.dumps(arguments))
 
     def login(self):
         """A person who opens the address that is printed, and agrees. Whether it came to a sign-in."""
@@ -184,6 +214,8 @@ def drive(node, scenario, context):
     calls = [(call["name"], call.get("arguments", {})) for call in context.get("toolCalls", [])]
     calls = calls or CALLS.get(scenario, [(name, {}) for name in names])
     failed = shown["state"] != "ready"
+    if calls:
+        failed |= not node.deploy(sorted({tool for tool, _ in calls}))
     for tool, arguments in calls:
         for _ in range(2):
             done = node.call(tool, arguments)
