@@ -205,28 +205,33 @@ def main():
 def drive(node, scenario, context):
     sign_ins = 0
     shown = node.server()
-    if wants_sign_in(shown.get("reason") or ""):
+    # One authorization server may take the place of another at once.
+    while wants_sign_in(shown.get("reason") or "") and sign_ins < SIGN_INS_MAX:
         sign_ins += 1
         if not node.login():
             return 1
         shown = node.server()
     names = node.tools()
+    shown = node.server()
+    if wants_sign_in(shown.get("reason") or "") and sign_ins < SIGN_INS_MAX:
+        sign_ins += 1
+        if not node.login():
+            return 1
+        names = node.tools()
+        shown = node.server()
     calls = [(call["name"], call.get("arguments", {})) for call in context.get("toolCalls", [])]
     calls = calls or CALLS.get(scenario, [(name, {}) for name in names])
-    failed = shown["state"] != "ready"
-    if calls:
-        failed |= not node.deploy(sorted({tool for tool, _ in calls}))
+    if calls and not node.deploy(sorted({tool for tool, _ in calls})):
+        return 1
     for tool, arguments in calls:
-        for _ in range(2):
-            done = node.call(tool, arguments)
-            if not wants_sign_in(done.stdout + done.stderr) or sign_ins >= SIGN_INS_MAX:
-                break
+        done = node.call(tool, arguments)
+        while wants_sign_in(done.stdout + done.stderr) and sign_ins < SIGN_INS_MAX:
             sign_ins += 1
             if not node.login():
                 return 1
-            node.server()
-        failed |= done.returncode != 0
-    return 1 if failed else 0
+            done = node.call(tool, arguments)
+    # What a call came to is judged by the suite, which saw it.
+    return 0 if shown["state"] == "ready" else 1
 
 
 if __name__ == "__main__":

@@ -72,13 +72,18 @@ impl CredentialedClient {
         Sent: Future<Output = Result<T, Failure>>,
     {
         let Some(authorizer) = &self.authorizer else { return send(given).await };
-        let text = |token: &SecretString| Some(token.expose_secret().to_owned());
-        let token = authorizer.token().await.map_err(|error| unauthorized(&error))?;
-        let answer = send(text(&token)).await;
+        let text = |token: &SecretString| token.expose_secret().to_owned();
+        let token = match authorizer.token().await {
+            Ok(token) => Some(token),
+            // Asked without one, the server says where to sign in, and for what.
+            Err(SignInError::Needed(_)) => None,
+            Err(error) => return Err(unauthorized(&error)),
+        };
+        let answer = send(token.as_ref().map(text)).await;
         let answer = if let Err(Failure::AuthRequired(refusal)) = &answer {
             authorizer.was_refused(&refusal.www_authenticate_header, None);
-            let another = authorizer.another(&token).await.map_err(|error| unauthorized(&error))?;
-            send(text(&another)).await
+            let another = authorizer.another(token.as_ref()).await.map_err(|error| unauthorized(&error))?;
+            send(Some(text(&another))).await
         } else {
             answer
         };

@@ -169,15 +169,15 @@ impl Authorizer {
         self.fetch(&mut state, false).await
     }
 
-    /// Another token than `refused`.
-    pub(super) async fn another(&self, refused: &SecretString) -> Result<SecretString, SignInError> {
+    /// Another token than the one that was `refused`, if one was.
+    pub(super) async fn another(&self, refused: Option<&SecretString>) -> Result<SecretString, SignInError> {
         let mut state = self.state.lock().await;
         if let Some(held) = &state.held
-            && held.token.expose_secret() != refused.expose_secret()
+            && refused.is_none_or(|refused| held.token.expose_secret() != refused.expose_secret())
         {
             return Ok(held.token.clone());
         }
-        self.fetch(&mut state, true).await
+        self.fetch(&mut state, refused.is_some()).await
     }
 
     async fn fetch(&self, state: &mut State, renew: bool) -> Result<SecretString, SignInError> {

@@ -28,7 +28,7 @@ pub(crate) enum Server {
         server: String,
         /// The port of this machine that the browser comes back to; any free one without it
         #[arg(long)]
-        port: Option<u16>,
+        callback_port: Option<u16>,
     },
     /// Destroy the tokens of a server
     Logout {

@@ -34,7 +34,7 @@ pub(super) async fn servers(global: &Global, command: Server) -> Result<(), Fail
                 format!("Accepted server {} ({} tools)", accepted.name, accepted.tools)
             })
         }
-        Server::Login { server, port } => login::login(global, &server, port).await,
+        Server::Login { server, callback_port } => login::login(global, &server, callback_port).await,
         Server::Logout { server } => {
             global.client()?.logout_server(&server).await?;
             output::text(&format!("Signed out of server {server}"))

@@ -23,8 +23,11 @@ const DONE: &str = "The answer was taken. You may close this window and go back 
 pub(super) async fn login(global: &Global, server: &str, port: Option<u16>) -> Result<(), Failure> {
     let listener = TcpListener::bind(("127.0.0.1", port.unwrap_or(0))).await.map_err(|error| {
         let what = format!("the port for the answer cannot be opened: {error}");
-        let hint =
-            if error.kind() == ErrorKind::AddrInUse { "choose another with `--port`" } else { "see above" };
+        let hint = if error.kind() == ErrorKind::AddrInUse {
+            "choose another with `--callback-port`"
+        } else {
+            "see above"
+        };
         Diagnosis::new(ErrorCode::Conflict, what).hint(hint)
     })?;
     let client = global.client()?;
