@@ -8,6 +8,7 @@ mod bootstrap_end;
 mod cancel_and_timeouts;
 #[cfg(test)]
 mod command_line;
+#[cfg(test)]
 mod conformance;
 #[cfg(test)]
 mod crash;
