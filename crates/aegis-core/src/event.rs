@@ -36,6 +36,14 @@ pub struct BlobRef {
     pub working: Option<WorkingCopy>,
 }
 
+impl BlobRef {
+    /// The redacted copy, even while the exact one is still there.
+    #[must_use]
+    pub const fn evidence(self) -> Self {
+        Self { working: None, ..self }
+    }
+}
+
 /// The exact copy of a redacted blob; gone once the run is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkingCopy {

@@ -29,6 +29,12 @@ impl Timestamp {
         let micros = if micros > i64::MAX as u64 { i64::MAX } else { micros.cast_signed() };
         Self(self.0.saturating_add(micros))
     }
+    /// This time less `millis`.
+    pub const fn minus_millis(self, millis: u64) -> Self {
+        let micros = millis.saturating_mul(1000);
+        let micros = if micros > i64::MAX as u64 { i64::MAX } else { micros.cast_signed() };
+        Self(self.0.saturating_sub(micros))
+    }
     /// RFC 3339 with whole seconds, as the follow lines show it: `2026-02-23T10:00:01Z`.
     pub fn seconds(self) -> String {
         self.format(0)

@@ -5,6 +5,7 @@ mod agents;
 mod door;
 mod executions;
 mod policies;
+mod retention;
 mod served;
 mod types;
 mod volumes;
@@ -47,7 +48,11 @@ impl Kernel {
             monitor: Monitor::new(Limiter::default(), Arc::clone(&rules), Arc::clone(&ports.tokens)),
             doors: Doors::default(),
             router: Router::new(&ports.tools),
-            redactions: Redactions::new(Arc::clone(&ports.secrets)),
+            redactions: Redactions::new(
+                Arc::clone(&ports.secrets),
+                settings.personal_data_rules(),
+                Arc::clone(&ports.linkage),
+            ),
             servers: OnceLock::new(),
             bootstrap: Arc::clone(&settings.bootstrap),
             ports,
@@ -95,6 +100,7 @@ impl Kernel {
     /// Takes new security contexts, policies and defaults, and gives the epoch of policy. Running executions are judged
     /// by them from their next action on: when this returns, nothing that only the former rules permitted is begun.
     pub async fn reload(&self, settings: KernelSettings) -> u64 {
+        self.services.redactions.replace_rules(settings.personal_data_rules());
         let epoch = self.rules.replace(settings).await;
         self.services.monitor.changed();
         epoch

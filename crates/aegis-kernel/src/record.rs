@@ -6,7 +6,7 @@ use std::sync::Arc;
 use aegis_core::execution::{Input, Refused, State, apply, decide, evolve};
 use aegis_core::{
     Actor, BlobId, BlobRef, Body, Durability, Event, EventId, ExecutionId, NewEvent, SpanContext, SpanId,
-    StreamId, Tenant, TraceId,
+    StreamId, Tenant, TraceId, WorkingCopy,
 };
 use aegis_security::commitment;
 use bytes::Bytes;
@@ -75,8 +75,21 @@ impl Scribe {
     }
 
     /// A blob to be stored with the event that refers to it.
+    ///
+    /// What holds no personal data is stored once. What does is stored redacted, to stay, and exact, until the run is over.
     pub(crate) fn blob(&self, bytes: impl Into<Bytes>, blobs: &mut Vec<NewBlob>) -> BlobRef {
-        let bytes = self.redacted(bytes.into());
+        let exact = self.redacted(bytes.into());
+        match self.redaction.without_personal_data(&exact) {
+            None => self.sealed(exact, BlobCopy::Evidence, blobs),
+            Some(evidence) => {
+                let working = self.sealed(exact, BlobCopy::Working, blobs);
+                let working = Some(WorkingCopy { id: working.id, commitment: working.commitment });
+                BlobRef { working, ..self.sealed(evidence, BlobCopy::Evidence, blobs) }
+            }
+        }
+    }
+
+    fn sealed(&self, bytes: Bytes, copy: BlobCopy, blobs: &mut Vec<NewBlob>) -> BlobRef {
         let mut salt = [0u8; 32];
         self.ids.fill(&mut salt);
         let mut id = [0u8; 16];
@@ -89,7 +102,7 @@ impl Scribe {
             bytes: bytes.len() as u64,
             working: None,
         };
-        blobs.push(NewBlob { id, salt, bytes, copy: BlobCopy::Evidence });
+        blobs.push(NewBlob { id, salt, bytes, copy });
         reference
     }
 
@@ -107,7 +120,7 @@ impl Scribe {
         redacted.map_or(bytes, Bytes::from)
     }
 
-    /// The text behind a reference.
+    /// The text behind a reference: the exact one, while it is there.
     pub(crate) async fn text(&self, stream: StreamId, blob: &BlobRef) -> Result<String, JournalError> {
         let bytes = self.journal.blob(stream, blob).await?;
         String::from_utf8(bytes.to_vec()).map_err(|_| JournalError::BlobDamaged(blob.id))

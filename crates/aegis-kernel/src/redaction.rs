@@ -5,33 +5,49 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use aegis_core::{ModelAnswer, ModelFailure, ModelRequest, Tenant, ToolCall};
-use aegis_security::redact::Redactor;
+use aegis_security::redact::{PiiKey, PiiRules, Redactor};
+use bytes::Bytes;
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
 
-use crate::port::Secrets;
+use crate::port::{Model, Secrets};
 
 /// The tenants' secrets cannot be known, so nothing can be said to be free of them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("what must be redacted cannot be known: {0}")]
 pub(crate) struct Unredactable(String);
 
+/// Rules for personal data, which a changed configuration replaces.
+type SharedRules = Arc<RwLock<Arc<PiiRules>>>;
+
 /// Of all tenants that were asked for.
 pub(crate) struct Redactions {
     secrets: Arc<dyn Secrets>,
+    rules: SharedRules,
+    linkage: Arc<PiiKey>,
     tenants: Mutex<BTreeMap<Tenant, Arc<Redaction>>>,
 }
 
 impl Redactions {
-    pub(crate) fn new(secrets: Arc<dyn Secrets>) -> Self {
-        Self { secrets, tenants: Mutex::default() }
+    pub(crate) fn new(secrets: Arc<dyn Secrets>, rules: PiiRules, linkage: Arc<PiiKey>) -> Self {
+        Self { secrets, rules: Arc::new(RwLock::new(Arc::new(rules))), linkage, tenants: Mutex::default() }
+    }
+
+    /// What is recorded from now on is redacted by these rules.
+    pub(crate) fn replace_rules(&self, rules: PiiRules) {
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
     }
 
     /// The one of `tenant`, up to date.
     pub(crate) async fn of(&self, tenant: &Tenant) -> Result<Arc<Redaction>, Unredactable> {
         let redaction = {
             let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
-            let new = || Arc::new(Redaction::new(Some((Arc::clone(&self.secrets), tenant.clone()))));
+            let new = || {
+                let source = Some((Arc::clone(&self.secrets), tenant.clone()));
+                // Tokens of one tenant are never those of another.
+                let key = self.linkage.derive(tenant.as_str());
+                Arc::new(Redaction::new(source, Some(Personal { rules: Arc::clone(&self.rules), key })))
+            };
             Arc::clone(tenants.entry(tenant.clone()).or_insert_with(new))
         };
         redaction.refresh().await?;
@@ -42,9 +58,16 @@ impl Redactions {
 /// Of one tenant; shared by all who write for it.
 pub(crate) struct Redaction {
     source: Option<(Arc<dyn Secrets>, Tenant)>,
+    personal: Option<Personal>,
     known: RwLock<Known>,
     /// One builds, the others wait for it.
     building: tokio::sync::Mutex<()>,
+}
+
+/// How personal data is left out of the evidence.
+struct Personal {
+    rules: SharedRules,
+    key: PiiKey,
 }
 
 #[derive(Default)]
@@ -54,13 +77,24 @@ struct Known {
 }
 
 impl Redaction {
-    fn new(source: Option<(Arc<dyn Secrets>, Tenant)>) -> Self {
-        Self { source, known: RwLock::default(), building: tokio::sync::Mutex::default() }
+    fn new(source: Option<(Arc<dyn Secrets>, Tenant)>, personal: Option<Personal>) -> Self {
+        Self { source, personal, known: RwLock::default(), building: tokio::sync::Mutex::default() }
     }
 
     /// For what is recorded as it is: documents, which were looked at before.
     pub(crate) fn none() -> Arc<Self> {
-        Arc::new(Self::new(None))
+        Arc::new(Self::new(None, None))
+    }
+
+    /// What stays of a text as evidence; `None` if it holds no personal data.
+    pub(crate) fn without_personal_data(&self, exact: &[u8]) -> Option<Bytes> {
+        let personal = self.personal.as_ref()?;
+        let rules = Arc::clone(&personal.rules.read().unwrap_or_else(PoisonError::into_inner));
+        // Whatever is recorded is text.
+        match rules.redact_document(std::str::from_utf8(exact).ok()?, &personal.key) {
+            Cow::Owned(redacted) => Some(Bytes::from(redacted)),
+            Cow::Borrowed(_) => None,
+        }
     }
 
     /// Takes note of secrets that were set or rotated since. Nothing may be sent or recorded for the tenant if it fails.
@@ -85,6 +119,37 @@ impl Redaction {
         *self.known.write().unwrap_or_else(PoisonError::into_inner) =
             Known { revision: Some(revision), redactor: Arc::new(redactor) };
         Ok(())
+    }
+
+    /// A request as the model behind its alias may be given it: without secrets, and without personal data if it is not
+    /// trusted with that.
+    pub(crate) fn for_model(&self, model: &dyn Model, asked: ModelRequest) -> ModelRequest {
+        let trusted = model.facts(&asked.alias).is_none_or(|facts| facts.personal_data);
+        let mut asked = request(&self.redactor(), asked);
+        if trusted {
+            return asked;
+        }
+        for message in &mut asked.messages {
+            let content = self.without_personal_data(message.content.as_bytes());
+            let calls: Vec<_> = message.tool_calls.iter().map(|call| self.call_without(call)).collect();
+            if content.is_none() && calls.iter().all(Option::is_none) {
+                continue;
+            }
+            let message = Arc::make_mut(message);
+            if let Some(content) = content {
+                message.content = String::from_utf8_lossy(&content).into_owned();
+            }
+            for (call, arguments) in message.tool_calls.iter_mut().zip(calls) {
+                call.arguments = arguments.unwrap_or_else(|| std::mem::take(&mut call.arguments));
+            }
+        }
+        asked
+    }
+
+    /// Arguments without personal data; `None` if they hold none.
+    fn call_without(&self, call: &ToolCall) -> Option<Value> {
+        let redacted = self.without_personal_data(call.arguments.to_string().as_bytes())?;
+        Some(serde_json::from_slice(&redacted).unwrap_or(Value::Null))
     }
 
     pub(crate) fn redactor(&self) -> Arc<Redactor> {

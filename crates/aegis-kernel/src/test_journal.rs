@@ -83,6 +83,13 @@ impl Journal for TestJournal {
     async fn blob(&self, _: StreamId, _: &BlobRef) -> Result<Bytes, JournalError> {
         nothing()
     }
+    async fn ended_with_working_copies(
+        &self,
+        _: Timestamp,
+        _: usize,
+    ) -> Result<Vec<ExecutionRecord>, JournalError> {
+        nothing()
+    }
     async fn destroy_working_copies(&self, _: StreamId) -> Result<(), JournalError> {
         nothing()
     }

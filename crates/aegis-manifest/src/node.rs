@@ -16,11 +16,11 @@ use aegis_core::Name;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use governance::{Governance, NodeNetwork, Policy, ToolLabels};
+pub use governance::{Governance, NodeNetwork, Policy, RedactionSettings, ToolLabels};
 pub use later::{Database, FirecrackerSettings, Iam, Metrics, Nats, Smcp, Temporal, Tls, Tracing};
 pub use llm::{
     AliasTarget, LlmSection, LlmSelection, ModelEntry, Provider, ProviderProcess, ProviderType,
-    SelectionStrategy, ToolCalling,
+    SelectionStrategy, ToolCalling, Trust,
 };
 pub use mcp_server::{GovernedArgument, McpGrant, McpLimits, McpOauth, McpProtocol, McpServer, OauthGrant};
 pub use reference::Reference;

@@ -97,6 +97,8 @@ impl Model for Router {
             provider: route.provider.name.clone(),
             model: route.model.model.clone(),
             context_window: route.model.context_window,
+            personal_data: route.model.personal_data
+                && table.fallback(alias, route).is_none_or(|other| other.model.personal_data),
         })
     }
     fn aliases(&self) -> Vec<String> {

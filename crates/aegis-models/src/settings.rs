@@ -67,6 +67,8 @@ pub struct ModelSettings {
     pub tool_calling: ToolCalling,
     /// Most tokens of request and answer together, if stated.
     pub context_window: Option<u64>,
+    /// Whether it is trusted with personal data.
+    pub personal_data: bool,
     /// What it costs.
     pub price: Price,
 }

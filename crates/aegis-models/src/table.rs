@@ -162,6 +162,7 @@ impl Provider {
                 model: name.to_owned(),
                 tool_calling: ToolCalling::Native,
                 context_window: None,
+                personal_data: true,
                 price: Price::default(),
             },
         }

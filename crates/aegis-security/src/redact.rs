@@ -4,6 +4,8 @@
 //! compressed, encrypted, or encoded twice in other ways than JSON within JSON. It is the last of several walls.
 
 mod checksum;
+mod document;
+mod fold;
 mod forms;
 mod pii;
 mod secrets;

@@ -12,6 +12,7 @@ use aegis_manifest::node::JournalDurability;
 use aegis_manifest::{NodeConfig, parse_agent};
 use aegis_models::Router;
 use aegis_sandbox::{EgressProxy, ProcessSandbox, SandboxSettings};
+use aegis_security::redact::PiiKey;
 use aegis_store::{Door, NodeSecrets, OpenError, Store};
 use aegis_tools::mcp::McpServers;
 use aegis_tools::{FileTools, WebTools};
@@ -84,6 +85,7 @@ pub(crate) async fn compose(
         secrets: secrets.clone(),
         sessions: door.clone(),
         tokens: tokens.clone(),
+        linkage: linkage_key(&store, ids.as_ref())?,
         clock: clock.clone(),
         ids: ids.clone(),
     };
@@ -163,6 +165,11 @@ async fn open_store(
         std::process::abort();
     });
     Store::open(options).await.map_err(store_failed)
+}
+
+fn linkage_key(store: &Store, ids: &dyn Ids) -> Result<Arc<PiiKey>, Diagnosis> {
+    let key = store.linkage_key(ids).map_err(store_failed)?;
+    Ok(Arc::new(PiiKey::new(*key)))
 }
 
 /// A store that does not open, as users meet it.

@@ -44,8 +44,23 @@ impl Follow {
         Self { verbose, ..Self::default() }
     }
 
-    /// The texts that telling `event` needs.
+    /// The texts that telling `event` needs: answers as they were, while that is kept, all others as the evidence holds
+    /// them.
     pub(crate) fn wanted(&self, event: &Event) -> Vec<BlobRef> {
+        let answers = self.answers(event);
+        let others = self.others(event);
+        answers.into_iter().chain(others.into_iter().map(BlobRef::evidence)).collect()
+    }
+
+    fn answers(&self, event: &Event) -> Option<BlobRef> {
+        match &event.body {
+            Body::IterationAnswered { answer, .. } | Body::ExecutionCompleted { answer, .. } => Some(*answer),
+            Body::IterationCompleted { .. } => self.answer,
+            _ => None,
+        }
+    }
+
+    fn others(&self, event: &Event) -> Vec<BlobRef> {
         match &event.body {
             Body::ActionCompleted { action, outcome: Outcome::Tool { result, .. }, .. } => {
                 let arguments = self.tools.get(action).map(|called| called.arguments);
@@ -57,13 +72,9 @@ impl Follow {
             Body::ActionDenied { target: ActionKind::Tool | ActionKind::Connect, arguments, .. } => {
                 vec![*arguments]
             }
-            Body::IterationAnswered { answer, .. } | Body::ExecutionCompleted { answer, .. } => vec![*answer],
-            Body::IterationCompleted { .. } => self
-                .answer
-                .iter()
-                .chain(self.verdicts.iter().map(|(_, reasoning)| reasoning))
-                .copied()
-                .collect(),
+            Body::IterationCompleted { .. } => {
+                self.verdicts.iter().map(|(_, reasoning)| *reasoning).collect()
+            }
             Body::IterationFailed { detail, .. } | Body::ExecutionFailed { detail, .. } => vec![*detail],
             Body::RefinementApplied { previous_error, .. } => vec![*previous_error],
             _ => Vec::new(),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use aegis_core::{Body, Diagnosis, ErrorCode, SecretUser};
 use aegis_kernel::port::{SecretError, Secrets};
 use aegis_manifest::NodeConfig;
-use aegis_manifest::node::{ModelEntry, Provider, ProviderType, Reference, ToolCalling};
+use aegis_manifest::node::{ModelEntry, Provider, ProviderType, Reference, ToolCalling, Trust};
 use aegis_models::{
     ModelSettings, Price, ProcessSettings, ProviderKind, ProviderSettings, SelectionSettings, Settings,
     SettingsError,
@@ -104,6 +104,7 @@ fn model(entry: &ModelEntry) -> ModelSettings {
             ToolCalling::Schema => aegis_models::ToolCalling::Schema,
         },
         context_window: entry.context_window.map(u64::from),
+        personal_data: entry.is_trusted_with(Trust::PersonalData),
         price: Price::from_usd_per_1k(
             entry.input_price().unwrap_or_default(),
             entry.output_price().unwrap_or_default(),

@@ -30,6 +30,8 @@ use crate::{VERSION, listen, models, platform, routes, secrets};
 const STOP_GRACE: Duration = Duration::from_secs(20);
 /// How often volumes whose time has come are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
+/// How often runs are looked for whose exact copies have had their time.
+const FORGET_INTERVAL: Duration = Duration::from_secs(5);
 /// Volumes removed in one sweep.
 const SWEEP_MAX: usize = 100;
 
@@ -69,6 +71,7 @@ pub async fn serve(config: LoadedConfig, options: Options) -> Result<(), Diagnos
     tasks.spawn(listen::listen(listener, routes::router(&app), stop.clone()));
     tasks.spawn(record_refusals(app.clone(), stop.clone()));
     tasks.spawn(sweep_volumes(app.clone(), stop.clone()));
+    tasks.spawn(sweep_working_copies(app.clone(), stop.clone()));
     let started = start(&app, &sandbox, &config, &options).await;
     secrets::record_uses(&app, used).await;
     if started.is_ok() {
@@ -144,8 +147,13 @@ async fn start(
     sandbox.known().await.map_err(compose::sandbox_failed)?;
     platform::deploy(&app.kernel, config.node(), &compose::base(config, &options.home)).await?;
     app.kernel.start().await?;
-    let (digest, label_rules_off) = (config.digest(), config.node().spec.label_rules_off());
-    let started = Body::DaemonStarted { version: VERSION.to_owned(), config: digest, label_rules_off };
+    let spec = &config.node().spec;
+    let started = Body::DaemonStarted {
+        version: VERSION.to_owned(),
+        config: config.digest(),
+        label_rules_off: spec.label_rules_off(),
+        personal_data_rules_off: spec.personal_data_rules_off(),
+    };
     record(app, started).await;
     for warning in app.warnings() {
         tracing::warn!("{warning}");
@@ -215,8 +223,13 @@ async fn reload(app: &App, options: &Options) {
     if let Err(error) = platform::deploy(&app.kernel, config.node(), &base).await {
         tracing::error!(%error, "the platform agents are not as configured");
     }
-    let label_rules_off = config.node().spec.label_rules_off();
-    record(app, Body::ConfigReloaded { config: config.digest(), label_rules_off }).await;
+    let spec = &config.node().spec;
+    let reloaded = Body::ConfigReloaded {
+        config: config.digest(),
+        label_rules_off: spec.label_rules_off(),
+        personal_data_rules_off: spec.personal_data_rules_off(),
+    };
+    record(app, reloaded).await;
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
@@ -244,6 +257,20 @@ async fn sweep_volumes(app: Arc<App>, stop: CancellationToken) {
             if let Err(error) = app.kernel.remove_volume(&caller, volume.id).await {
                 tracing::warn!(volume = %volume.id, %error, "an expired volume stays");
             }
+        }
+    }
+}
+
+/// Destroys the exact copies of runs that ended long enough ago.
+async fn sweep_working_copies(app: Arc<App>, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(FORGET_INTERVAL)).await.is_some() {
+        if !app.is_ready() {
+            continue;
+        }
+        match app.kernel.sweep_working_copies().await {
+            Ok(0) => {}
+            Ok(executions) => tracing::info!(executions, "destroyed the exact copies of ended runs"),
+            Err(error) => tracing::warn!(%error, "exact copies of ended runs stay"),
         }
     }
 }

@@ -8,8 +8,14 @@ use aegis_kernel::port::{Journal, JournalError};
 
 use crate::follow::Texts;
 
-/// One text.
+/// One text as the evidence holds it.
 pub(crate) async fn text(journal: &dyn Journal, stream: StreamId, blob: &BlobRef) -> String {
+    exact_text(journal, stream, &blob.evidence()).await
+}
+
+/// One text as it was, while its exact copy is there; then as the evidence holds it. For answers alone: who asked for a run
+/// is given what it found.
+pub(crate) async fn exact_text(journal: &dyn Journal, stream: StreamId, blob: &BlobRef) -> String {
     match journal.blob(stream, blob).await {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(JournalError::BlobDestroyed(_)) => "[destroyed by retention]".to_owned(),
@@ -20,12 +26,12 @@ pub(crate) async fn text(journal: &dyn Journal, stream: StreamId, blob: &BlobRef
     }
 }
 
-/// Several texts of one stream.
+/// Several texts of one stream, each of the copy its reference names.
 pub(crate) async fn texts(journal: &dyn Journal, stream: StreamId, blobs: &[BlobRef]) -> Texts {
     let mut texts = Texts::new();
     for blob in blobs {
         if let Entry::Vacant(unread) = texts.entry(blob.id) {
-            unread.insert(text(journal, stream, blob).await);
+            unread.insert(exact_text(journal, stream, blob).await);
         }
     }
     texts

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::app::App;
 use crate::follow::{failure, finding};
-use crate::texts::text;
+use crate::texts::{exact_text, text};
 
 /// An agent, with its document if `whole`.
 pub(crate) async fn agent(app: &App, record: &AgentRecord, whole: bool) -> Agent {
@@ -86,7 +86,7 @@ pub(crate) async fn whole_execution(
     let input = text(journal, stream, &record.input).await;
     view.input = Some(serde_json::from_str(&input).unwrap_or(Value::String(input)));
     if let Some(answer) = &record.answer {
-        view.final_output = Some(text(journal, stream, answer).await);
+        view.final_output = Some(exact_text(journal, stream, answer).await);
     }
     let mut iterations = Vec::new();
     for record in journal.iterations(record.id).await? {
@@ -98,7 +98,7 @@ pub(crate) async fn whole_execution(
 
 async fn iteration(journal: &dyn Journal, stream: StreamId, record: &IterationRecord) -> Iteration {
     let output = match &record.output {
-        Some(output) => Some(text(journal, stream, output).await),
+        Some(output) => Some(exact_text(journal, stream, output).await),
         None => None,
     };
     let error = match &record.error {

@@ -79,6 +79,9 @@ impl Folder {
     pub(crate) fn missing_key_file(&self) -> Option<PathBuf> {
         [self.key_database(), self.node_key()].into_iter().find(|path| !path.exists())
     }
+    pub(crate) fn linkage_key(&self) -> PathBuf {
+        self.keys().join("linkage.key")
+    }
     pub(crate) fn log_key(&self) -> PathBuf {
         self.keys().join("log.key")
     }

@@ -7,7 +7,7 @@ mod volumes;
 
 pub(crate) use agents::{agent, agent_versions, agents};
 pub(crate) use events::events;
-pub(crate) use executions::{cost_since, execution, executions, iterations};
+pub(crate) use executions::{cost_since, ended_with_working_copies, execution, executions, iterations};
 pub(crate) use volumes::{expired_volumes, volume, volumes};
 
 use sqlx::Row as _;

@@ -10,7 +10,7 @@ use aegis_core::{
 };
 use aegis_kernel::port::{
     AgentPage, AgentRecord, AgentVersion, Append, Appended, EventQuery, ExecutionPage, ExecutionQuery,
-    ExecutionRecord, Head, IterationRecord, Journal, JournalError, VolumeRecord,
+    ExecutionRecord, Head, Ids, IterationRecord, Journal, JournalError, VolumeRecord,
 };
 use async_trait::async_trait;
 use base64::Engine;
@@ -186,6 +186,16 @@ async fn run(writer: Writer, mut commands: mpsc::Receiver<Command>, lock: File) 
     drop(commands);
 }
 
+impl Store {
+    /// The key by which equal personal data is told to be equal in the evidence; made at the first start, in no backup.
+    ///
+    /// # Errors
+    /// If its file cannot be read or written.
+    pub fn linkage_key(&self, ids: &dyn Ids) -> Result<zeroize::Zeroizing<[u8; 32]>, OpenError> {
+        crate::folder::key_file(&self.folder.linkage_key(), |bytes| ids.fill(bytes))
+    }
+}
+
 #[async_trait]
 impl Journal for Store {
     async fn append(&self, append: Append) -> Result<Appended, JournalError> {
@@ -199,6 +209,13 @@ impl Journal for Store {
     }
     async fn destroy_working_copies(&self, stream: StreamId) -> Result<(), JournalError> {
         self.ask(|answer| Command::DestroyWorking { stream, answer }).await
+    }
+    async fn ended_with_working_copies(
+        &self,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<ExecutionRecord>, JournalError> {
+        query::ended_with_working_copies(&self.readers, before, limit).await.map_err(store_error)
     }
     async fn head(&self) -> Result<Head, JournalError> {
         Ok(self.head.borrow().clone())

@@ -286,6 +286,8 @@ bodies! {
     }
     /// The run was taken from the lists; its evidence stays.
     ExecutionRemoved = "execution.removed" {}
+    /// The exact copies of what was redacted are destroyed: the run is over, and its time of grace with it.
+    WorkingCopiesDestroyed = "execution.working_copies_destroyed" {}
 
     /// A volume was made.
     VolumeCreated = "volume.created" {
@@ -377,6 +379,9 @@ bodies! {
         /// Rules on labels that the configuration switches off, by name.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         label_rules_off: Vec<String>,
+        /// Rules for personal data that the configuration switches off, by name.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        personal_data_rules_off: Vec<String>,
     }
     /// The configuration was read again.
     ConfigReloaded = "daemon.config_reloaded" {
@@ -385,6 +390,9 @@ bodies! {
         /// Rules on labels that it switches off, by name.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         label_rules_off: Vec<String>,
+        /// Rules for personal data that it switches off, by name.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        personal_data_rules_off: Vec<String>,
     }
     /// A daemon stopped in good order.
     DaemonStopped = "daemon.stopped" {}

@@ -169,7 +169,10 @@ fn conclude(state: &State, error: Option<BlobRef>) -> Result<Vec<Body>, Refused>
 fn admissible(state: &State, body: &Body) -> Result<(), Refused> {
     let wrong = |reason| Err(Refused { event: body.kind(), reason });
     if state.phase.is_final() {
-        return if matches!(body, Body::ExecutionRemoved {} | Body::GenerationEnded { .. }) {
+        return if matches!(
+            body,
+            Body::ExecutionRemoved {} | Body::GenerationEnded { .. } | Body::WorkingCopiesDestroyed {}
+        ) {
             Ok(())
         } else {
             wrong("the execution is over")
@@ -177,7 +180,7 @@ fn admissible(state: &State, body: &Body) -> Result<(), Refused> {
     }
     match body {
         Body::ExecutionStarted {} if state.phase != Phase::Pending => wrong("it started before"),
-        Body::ExecutionRemoved {} => wrong("it is not over"),
+        Body::ExecutionRemoved {} | Body::WorkingCopiesDestroyed {} => wrong("it is not over"),
         Body::IterationStarted { iteration } => match state.phase {
             Phase::Between
                 if *iteration == state.iteration + 1 && *iteration <= state.plan.max_iterations =>

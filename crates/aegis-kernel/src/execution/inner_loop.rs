@@ -35,8 +35,8 @@ impl Driver {
     pub(crate) async fn ask_model(&mut self, turn: u32) -> Result<(), Halt> {
         self.ensure_generation().await?;
         self.catch_up_conversation().await?;
-        let redactor = self.ledger.scribe.redaction.redactor();
-        let request = redaction::request(&redactor, self.model_request());
+        let model = self.services.ports.model.as_ref();
+        let request = self.ledger.scribe.redaction.for_model(model, self.model_request());
         let generation = self.ledger.state.generation;
         let action = Action { target: Target::Model { alias: &request.alias, turn }, generation };
         let (model, stopper) = (self.services.ports.model.clone(), self.stopper.clone());

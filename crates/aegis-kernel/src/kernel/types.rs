@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use aegis_core::{Actor, AgentId, Diagnosis, ExecutionId, Tenant};
+use aegis_security::redact::{PII_RULES, PiiKey, PiiRules};
 use serde_json::Value;
 
 use crate::door::TokenKeys;
@@ -30,6 +31,8 @@ pub struct Ports {
     pub sessions: Arc<dyn Sessions>,
     /// The keys of its tokens.
     pub tokens: Arc<TokenKeys>,
+    /// The key by which equal personal data is told to be equal in the evidence, and no other way.
+    pub linkage: Arc<PiiKey>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Ids and randomness.
@@ -48,6 +51,13 @@ pub struct KernelSettings {
 }
 
 impl KernelSettings {
+    /// Which personal data is left out of the evidence. A name that is no rule's was refused with the configuration.
+    pub(crate) fn personal_data_rules(&self) -> PiiRules {
+        let off = self.config.spec.personal_data_rules_off();
+        let known = off.iter().map(String::as_str).filter(|name| PII_RULES.contains(name));
+        PiiRules::without(known).unwrap_or_default()
+    }
+
     /// Whether all that agents are judged by is the same.
     pub(crate) fn same_policy(&self, other: &Self) -> bool {
         self.policies == other.policies

@@ -58,6 +58,8 @@ impl Kernel {
         let scribe = self.scribe();
         let body = Body::VolumeRemoved { reason: reason.to_owned() };
         let stream = StreamId::Volume(volume.id);
+        // Before the record says that it is gone: what fails in between is done again.
+        scribe.journal.destroy_working_copies(stream).await.map_err(unrecorded)?;
         scribe
             .note(&volume.tenant, stream, actor, scribe.root_span(), (body, Vec::new()), Durability::Process)
             .await

@@ -350,8 +350,14 @@ pub trait Journal: Send + Sync {
     /// The plain bytes behind a reference: the working copy if it is still there, else the evidence copy. The
     /// commitment is verified.
     async fn blob(&self, stream: StreamId, blob: &BlobRef) -> Result<Bytes, JournalError>;
-    /// Destroys an ended execution's working key: only evidence copies remain.
+    /// Destroys an ended execution's, or a removed volume's, working key: only evidence copies remain.
     async fn destroy_working_copies(&self, stream: StreamId) -> Result<(), JournalError>;
+    /// Executions that ended at or before a time and still have working copies, and their tenants and traces.
+    async fn ended_with_working_copies(
+        &self,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<ExecutionRecord>, JournalError>;
     /// The head of the log.
     async fn head(&self) -> Result<Head, JournalError>;
     /// Wakes up with the highest committed `seq` plus one. Only a wake-up: read by `seq` for the truth.

@@ -13,6 +13,8 @@ pub struct ModelFacts {
     pub model: String,
     /// Most tokens of request and answer together, if stated.
     pub context_window: Option<u64>,
+    /// Whether it, and whatever answers in its place, is trusted with personal data.
+    pub personal_data: bool,
 }
 
 /// Asks models. Retries, fallback, pricing and dialects are the adapter's; the answer says what happened.

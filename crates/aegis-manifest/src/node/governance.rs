@@ -6,7 +6,8 @@ use aegis_core::Tenant;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::quantity::ByteSize;
+use super::NodeSpec;
+use crate::quantity::{ByteSize, Millis};
 
 type Settings = serde_json::Map<String, serde_json::Value>;
 
@@ -26,12 +27,15 @@ pub struct Governance {
     /// What holds for connections of all agents, beside what their manifests say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<NodeNetwork>,
+    /// What is left out of the evidence.
+    #[serde(skip_serializing_if = "RedactionSettings::is_default")]
+    pub redaction: RedactionSettings,
     /// Settings of other parts, by name.
     #[serde(skip_serializing_if = "Settings::is_empty")]
     pub config: Settings,
 }
 
-impl super::NodeSpec {
+impl NodeSpec {
     /// The rules on labels that are switched off, by name.
     pub fn label_rules_off(&self) -> Vec<String> {
         let rules = self.governance.iter().flat_map(|governance| &governance.label_rules);
@@ -96,6 +100,41 @@ pub struct ToolLabels {
     /// Whether their arguments leave the node; so it is for the tools of servers, if it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub egress: Option<bool>,
+}
+
+/// How long the exact copies of redacted texts are kept after a run, if the configuration does not say.
+const WORKING_COPY_GRACE: Millis = Millis::from_secs(24 * 60 * 60);
+
+/// What is left out of the evidence, and when the exact copies go.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RedactionSettings {
+    /// Rules for personal data, by name, and whether each is on; all are, unless it says otherwise.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub personal_data_rules: BTreeMap<String, bool>,
+    /// How long after a run its exact texts are kept for who asked for it; `24h` without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub working_copy_grace: Option<Millis>,
+}
+
+impl RedactionSettings {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl NodeSpec {
+    /// The rules for personal data that are switched off, by name.
+    pub fn personal_data_rules_off(&self) -> Vec<String> {
+        let rules = self.governance.iter().flat_map(|governance| &governance.redaction.personal_data_rules);
+        rules.filter(|(_, on)| !**on).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// How long after a run its exact texts are kept.
+    pub fn working_copy_grace(&self) -> Millis {
+        let said = self.governance.as_ref().and_then(|governance| governance.redaction.working_copy_grace);
+        said.unwrap_or(WORKING_COPY_GRACE)
+    }
 }
 
 /// A policy in Cedar, of the node or of one tenant.

@@ -87,6 +87,9 @@ pub struct ModelEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub context_window: Option<u32>,
+    /// What it may be sent; everything, if it is left out. Whatever is not listed is replaced in requests by tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trusted_with: Option<Vec<Trust>>,
     /// US dollars for 1,000 input tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0))]
@@ -101,7 +104,19 @@ pub struct ModelEntry {
     pub cost_per_1k_tokens: Option<f64>,
 }
 
+/// What a model may be sent, or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Trust {
+    /// What the rules for personal data find.
+    PersonalData,
+}
+
 impl ModelEntry {
+    /// Whether it may be sent this.
+    pub fn is_trusted_with(&self, what: Trust) -> bool {
+        self.trusted_with.as_ref().is_none_or(|trusted| trusted.contains(&what))
+    }
     /// US dollars for 1,000 input tokens; `None` if no price is stated.
     pub fn input_price(&self) -> Option<f64> {
         self.cost_per_1k_input_tokens.or(self.cost_per_1k_tokens)
@@ -236,6 +251,7 @@ impl NodeSpec {
             tool_calling: ToolCalling::Native,
             capabilities: Vec::new(),
             context_window: None,
+            trusted_with: None,
             cost_per_1k_input_tokens: None,
             cost_per_1k_output_tokens: None,
             cost_per_1k_tokens: None,

@@ -15,6 +15,7 @@ pub(super) fn check(root: &Node, problems: &mut Vec<Problem>) {
     contexts(spec, problems);
     policies(spec, problems);
     labels(spec, problems);
+    redaction(spec, problems);
     listening(spec, problems);
     secrets(spec, problems);
     for (index, path) in spec.at("storage.host_paths").into_iter().flat_map(Node::items).enumerate() {
@@ -151,6 +152,33 @@ fn labels(spec: &Node, problems: &mut Vec<Problem>) {
             let message = format!("no rule on labels is called {}", name.shown());
             let path = "spec.governance.label_rules";
             problems.push(rule(name, path, message, format!("there is `{}`", LABEL_RULES.join("`, `"))));
+        }
+    }
+}
+
+/// The rules for personal data that there are.
+const PERSONAL_DATA_RULES: [&str; 12] = [
+    "email",
+    "iban",
+    "credit_card",
+    "es_dni",
+    "it_codice_fiscale",
+    "fr_nir",
+    "de_steuer_id",
+    "br_cpf",
+    "pl_pesel",
+    "ipv6",
+    "ipv4",
+    "phone",
+];
+
+fn redaction(spec: &Node, problems: &mut Vec<Problem>) {
+    let rules = spec.at("governance.redaction.personal_data_rules");
+    for (name, _) in rules.into_iter().flat_map(Node::entries) {
+        if name.text().is_some_and(|name| !PERSONAL_DATA_RULES.contains(&name)) {
+            let message = format!("no rule for personal data is called {}", name.shown());
+            let hint = format!("there are `{}`", PERSONAL_DATA_RULES.join("`, `"));
+            problems.push(rule(name, "spec.governance.redaction.personal_data_rules", message, hint));
         }
     }
 }

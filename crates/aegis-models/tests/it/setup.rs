@@ -33,6 +33,7 @@ pub(crate) fn provider(name: &str, kind: ProviderKind, endpoint: &str, alias: &s
             model: format!("{name}-model"),
             tool_calling: ToolCalling::Native,
             context_window: Some(8192),
+            personal_data: true,
             price: Price::from_usd_per_1k(0.001, 0.002),
         }],
         record_to: None,

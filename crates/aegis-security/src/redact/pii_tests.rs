@@ -40,7 +40,7 @@ fn personal_data_is_found_where_it_stands() {
         ("FR1420041010050500013M02606;", "<iban>;"),
         ("on 2026-11-21 4111 1111 1111 1111 was charged", "on 2026-11-21 <credit_card> was charged"),
         ("378282246310005", "<credit_card>"),
-        ("from 192.168.7.9 to 2001:db8::7 via ::1", "from <ipv4> to <ipv6> via <ipv6>"),
+        ("from 192.168.7.9 to 2001:db8::7 via fe80::1", "from <ipv4> to <ipv6> via <ipv6>"),
         ("[::ffff:10.0.0.1]:80", "[<ipv6>]:80"),
         ("DNI 12345678Z, NIE X1234567L", "DNI <es_dni>, NIE <es_dni>"),
         ("CF RSSMRA85T10A562S", "CF <it_codice_fiscale>"),
@@ -64,6 +64,7 @@ fn other_numbers_are_left() {
         "fn std::fmt::Display for T",
         "12345678A 123-456",
         "face:b00c",
+        "http://127.0.0.1:8088/, 0.0.0.0:80, [::1]:80 and [::]:80",
     ] {
         assert_eq!(redact(text), text);
     }
@@ -117,4 +118,56 @@ fn hostile_text_takes_no_more_than_linear_time() {
         drop(redact(&text));
         assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{unit}");
     }
+}
+
+#[test]
+fn personal_data_is_found_however_it_is_written() {
+    for (text, expected) in [
+        ("to=ada%40mail.example.org&x=1", "to=<email>&x=1"),
+        (r"\u0061da\u0040mail.example.org", "<email>"),
+        ("ada&#64;mail.example.org and ada&#x40;mail.example.org", "<email> and <email>"),
+        ("ada\u{200b}@mail\u{ad}.example.org", "<email>"),
+        ("ａｄａ＠mail.example.org", "<email>"),
+        ("call \u{ff0b}４９ ３０ ９０１８２０!", "call <phone>!"),
+        ("+49\u{a0}30\u{2011}901820", "<phone>"),
+        ("card ٤١١١١١١١١١١١١١١١.", "card <credit_card>."),
+        (r"a\nada@mail.example.org", r"a\n<email>"),
+        ("DE89\u{2009}3704\u{2009}0044\u{2009}0532\u{2009}0130\u{2009}00", "<iban>"),
+        ("ada@mail.example.org eve%40mail.example.org", "<email> <email>"),
+    ] {
+        assert_eq!(shape(text), expected, "{text}");
+    }
+    assert_eq!(redact("ada%40x.example"), redact("ada@x.example"));
+    for text in ["100%25 of äöü – €", r"C:\new\table", "&amp; &#9731; \u{1f600}\u{fe0f}"] {
+        assert_eq!(redact(text), text);
+    }
+}
+
+#[test]
+fn json_stays_json_and_is_looked_into() {
+    let rules = PiiRules::default();
+    let read = |text: &str| {
+        let redacted = rules.redact_document(text, &key()).into_owned();
+        serde_json::from_str::<serde_json::Value>(&redacted).unwrap_or_else(|_| panic!("{redacted}"))
+    };
+    let token = |text: &str| redact(text);
+    let value = read(r#"{"ada@x.example": [4111111111111111, "line\nada@x.example", null], "n": 1.5}"#);
+    assert_eq!(value[token("ada@x.example")][0], token("4111111111111111"));
+    assert_eq!(value[token("ada@x.example")][1], format!("line\n{}", token("ada@x.example")));
+    assert_eq!(value["n"], 1.5);
+    let within = read(r#"{"output": "{\"to\": \"ada\\u0040x.example\", \"n\": 7}"}"#);
+    assert_eq!(within["output"], format!(r#"{{"to":"{}","n":7}}"#, token("ada@x.example")));
+    // The same key twice: what a reader takes is not said, so nothing of it stays.
+    let twice = rules.redact_document(r#"{"a": "ada@x.example", "a": 1}"#, &key()).into_owned();
+    assert!(!twice.contains("ada@"), "{twice}");
+    let untouched = r#" { "a" : [1, 2.0, "x"] } "#;
+    assert!(matches!(rules.redact_document(untouched, &key()), Cow::Borrowed(_)));
+}
+
+#[test]
+fn keys_for_several_are_derived() {
+    let (one, other) = (key().derive("a"), key().derive("b"));
+    let under = |key: &PiiKey| PiiRules::default().redact("ada@x.example", key).into_owned();
+    assert_ne!(under(&one), under(&other));
+    assert_eq!(under(&one), under(&key().derive("a")));
 }

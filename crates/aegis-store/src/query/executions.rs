@@ -62,6 +62,22 @@ pub(crate) async fn executions(
     Ok(ExecutionPage { items, next_cursor: last.filter(|_| more).map(|created| created.to_string()) })
 }
 
+pub(crate) async fn ended_with_working_copies(
+    pool: &SqlitePool,
+    before: Timestamp,
+    limit: usize,
+) -> Result<Vec<ExecutionRecord>, sqlx::Error> {
+    let mut query = sqlx::QueryBuilder::new(COLUMNS);
+    // Literals, so that the index on these streams alone is used.
+    query.push(
+        " WHERE id IN (SELECT substr(stream, 11) FROM stream_keys WHERE copy = 1 AND destroyed_at IS NULL \
+         AND stream LIKE 'execution/%') AND status IN ('completed', 'failed', 'cancelled') \
+         AND record ->> '$.ended_at' <= ",
+    );
+    query.push_bind(before.micros()).push(" ORDER BY created LIMIT ").push_bind(limit_of(limit));
+    query.build().fetch_all(pool).await?.iter().map(read).collect()
+}
+
 pub(crate) async fn iterations(
     pool: &SqlitePool,
     execution: ExecutionId,

@@ -27,6 +27,7 @@ pub(super) async fn check(
     let mut archive = Archive::new(folder, segments(connection).await?);
     let mut seen = HashSet::new();
     let mut envelopes = Envelopes::default();
+    let mut destruction = Destruction::default();
     let mut after: i64 = -1;
     loop {
         let rows = sqlx::query("SELECT seq, leaf FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2")
@@ -44,14 +45,20 @@ pub(super) async fn check(
             };
             // An event that does not parse was named already.
             let Ok(leaf) = serde_json::from_slice::<Value>(&leaf) else { continue };
+            destruction.note(&leaf);
             let mut references = Vec::new();
             collect(&leaf, &mut references);
             let signed = envelopes.of(&leaf);
             for (id, commitment) in references {
                 if seen.insert(id) {
-                    let opened = check_one(connection, keys.as_ref(), (id, seq), &commitment, report).await?;
+                    let looked = check_one(connection, keys.as_ref(), (id, seq), &commitment, report).await?;
                     if let Some(signed) = signed.as_ref().filter(|signed| signed.text == id) {
-                        envelopes.check(signed, seq, opened.as_deref(), report);
+                        let text =
+                            if let Looked::Opened(text) = &looked { Some(text.as_slice()) } else { None };
+                        envelopes.check(signed, seq, text, report);
+                    }
+                    if let Looked::Destroyed { stream, copy } = looked {
+                        destruction.found.push((id, seq, stream, copy));
                     }
                 }
             }
@@ -60,11 +67,44 @@ pub(super) async fn check(
     if let Some(keys) = keys {
         keys.close().await;
     }
+    destruction.report(report);
     if report.blobs_unchecked > 0 {
         let missing = folder.missing_key_file();
         report.keys_missing = missing.map(|path| path.display().to_string());
     }
     Ok(())
+}
+
+/// What was destroyed, and what events say was.
+#[derive(Default)]
+struct Destruction {
+    /// Streams whose working copies an event says were destroyed.
+    said: HashSet<String>,
+    /// Destroyed blobs, the event that commits to each, its stream, and which copy it was.
+    found: Vec<(BlobId, u64, String, i64)>,
+}
+
+impl Destruction {
+    fn note(&mut self, leaf: &Value) {
+        let kind = leaf.get("kind").and_then(Value::as_str);
+        if kind == Some("execution.working_copies_destroyed")
+            && let Some(stream) = leaf.get("stream").and_then(Value::as_str)
+        {
+            self.said.insert(stream.to_owned());
+        }
+    }
+
+    /// Evidence is never destroyed; working copies are with their run, which says so, or with their volume.
+    fn report(self, report: &mut VerifyReport) {
+        for (id, seq, stream, copy) in self.found {
+            let said = copy == WORKING && (!stream.starts_with("execution/") || self.said.contains(&stream));
+            if said {
+                report.blobs_destroyed += 1;
+            } else {
+                report.found(Damage::BlobDestroyedUnsaid { id, seq });
+            }
+        }
+    }
 }
 
 /// Every object that is a reference: it has an id and a commitment.
@@ -84,14 +124,23 @@ fn collect(value: &Value, references: &mut Vec<(BlobId, Sha256)>) {
     }
 }
 
-/// The bytes, if they are there and match.
+/// What looking at a blob gave.
+enum Looked {
+    /// Its bytes, which match.
+    Opened(Vec<u8>),
+    /// It was destroyed: its stream, and which copy it was.
+    Destroyed { stream: String, copy: i64 },
+    /// Nothing to go on with; the report says why.
+    Nothing,
+}
+
 async fn check_one(
     connection: &mut SqliteConnection,
     keys: Option<&KeyRing>,
     (id, seq): (BlobId, u64),
     commitment: &Sha256,
     report: &mut VerifyReport,
-) -> Result<Option<Vec<u8>>, OpenError> {
+) -> Result<Looked, OpenError> {
     let row = sqlx::query(
         "SELECT b.sealed, b.stream, k.key, k.destroyed_at, b.copy FROM blobs b \
          LEFT JOIN stream_keys k ON k.stream = b.stream AND k.copy = b.copy WHERE b.id = ?1",
@@ -101,15 +150,14 @@ async fn check_one(
     .await?;
     let Some(row) = row else {
         report.found(Damage::BlobMissing { id, seq });
-        return Ok(None);
+        return Ok(Looked::Nothing);
     };
     if row.try_get::<Option<i64>, _>(3)?.is_some() {
-        report.blobs_destroyed += 1;
-        return Ok(None);
+        return Ok(Looked::Destroyed { stream: row.try_get(1)?, copy: row.try_get(4)? });
     }
     let Some(keys) = keys else {
         report.blobs_unchecked += 1;
-        return Ok(None);
+        return Ok(Looked::Nothing);
     };
     let key = match row.try_get::<Option<i64>, _>(2)? {
         Some(key) => keys.get(key).await?,
@@ -118,16 +166,16 @@ async fn check_one(
     if key.is_none() && row.try_get::<i64, _>(4)? == WORKING {
         // Copies of the keys hold no keys of working copies.
         report.blobs_unchecked += 1;
-        return Ok(None);
+        return Ok(Looked::Nothing);
     }
     let sealed: &[u8] = row.try_get(0)?;
     let opened = key.map(|key| open_blob(&key, row.try_get(1).unwrap_or_default(), id, sealed, commitment));
     match opened {
         Some(Ok(bytes)) => {
             report.blobs += 1;
-            return Ok(Some(bytes));
+            return Ok(Looked::Opened(bytes));
         }
         _ => report.found(Damage::BlobChanged { id, seq }),
     }
-    Ok(None)
+    Ok(Looked::Nothing)
 }

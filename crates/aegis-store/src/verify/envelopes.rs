@@ -59,8 +59,10 @@ impl Envelopes {
 }
 
 fn signed(envelope: &Value) -> Option<Signed> {
+    // Where personal data is left out of the evidence, the exact copy is what was signed, while it is there.
+    let text = envelope.pointer("/text/working/id").or_else(|| envelope.pointer("/text/id"))?;
     Some(Signed {
-        text: envelope.pointer("/text/id")?.as_str()?.parse().ok()?,
+        text: text.as_str()?.parse().ok()?,
         session: envelope.get("session")?.as_str()?.to_owned(),
         nonce: envelope.get("nonce")?.as_str()?.parse().ok(),
         redacted: envelope.get("redacted").and_then(Value::as_bool).unwrap_or(false),
@@ -102,6 +104,15 @@ mod tests {
         envelopes.check(&signed, 7, Some(envelope.to_json().to_string().as_bytes()), &mut report);
         envelopes.check(&signed, 8, None, &mut report);
         (report.damage, report.envelopes, report.envelopes_unchecked)
+    }
+
+    #[test]
+    fn the_exact_copy_is_the_one_that_was_signed() {
+        let [evidence, exact] = [1, 2].map(|id| BlobId::from_uuid(Uuid::from_u128(id)));
+        let envelope = |text: Value| json!({"session": "kernel", "text": text});
+        assert_eq!(signed(&envelope(json!({"id": evidence}))).unwrap().text, evidence);
+        let both = json!({"id": evidence, "working": {"id": exact}});
+        assert_eq!(signed(&envelope(both)).unwrap().text, exact);
     }
 
     #[test]

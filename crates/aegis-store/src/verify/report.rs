@@ -133,6 +133,14 @@ pub enum Damage {
         /// Why.
         reason: String,
     },
+    /// A blob was destroyed, and no event says so.
+    #[error("blob `{id}` of event {seq} was destroyed, and no event says so")]
+    BlobDestroyedUnsaid {
+        /// The blob.
+        id: BlobId,
+        /// An event that commits to it.
+        seq: u64,
+    },
     /// A projection's record is not what the events say.
     #[error("record `{id}` in `{table}` is not what the events say; `aegis journal rebuild` makes it anew")]
     Projection {

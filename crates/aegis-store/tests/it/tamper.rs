@@ -203,8 +203,15 @@ async fn a_changed_or_missing_blob_is_named_and_a_destroyed_one_is_not() {
     append.blobs.extend([changed, missing]);
     let last = store.append(append).await.unwrap().seq;
     store.destroy_working_copies(stream).await.unwrap();
-    store.close().await.unwrap();
     let options = VerifyOptions { folder: folder.path().to_owned(), blobs: true, ..VerifyOptions::default() };
+    // Destroyed without a word: that is what whoever hides something would do.
+    store.close().await.unwrap();
+    let exact = both.working.unwrap().id;
+    let unsaid = verify(&options).await.unwrap().damage;
+    assert_eq!(unsaid, [Damage::BlobDestroyedUnsaid { id: exact, seq: last }]);
+    let store = open(folder.path()).await;
+    store.append(fixture.append(stream, None, vec![Body::WorkingCopiesDestroyed {}])).await.unwrap();
+    store.close().await.unwrap();
     let report = verify(&options).await.unwrap();
     assert!(report.is_sound(), "{:?}", report.damage);
     assert_eq!((report.blobs, report.blobs_destroyed), (3, 1));

@@ -43,6 +43,7 @@ where
     idempotency_keys_are_remembered_for_a_day(make().await.as_ref()).await;
     projections::agents_follow_their_events(make().await.as_ref()).await;
     projections::executions_follow_their_events(make().await.as_ref()).await;
+    projections::ended_runs_with_working_copies_are_found(make().await.as_ref()).await;
     projections::executions_page_newest_first(make().await.as_ref()).await;
     projections::volumes_follow_their_events(make().await.as_ref()).await;
 }

@@ -41,6 +41,8 @@ mod observe;
 #[cfg(test)]
 mod ordinary_user;
 #[cfg(test)]
+mod personal_data;
+#[cfg(test)]
 mod policy;
 #[cfg(test)]
 mod quickstart_example;

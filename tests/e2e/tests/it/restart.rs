@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::manifests::worker;
 use crate::observe::{events, until};
 
-fn hang_up(node: &Node) {
+pub(crate) fn hang_up(node: &Node) {
     let pid = i32::try_from(node.pid()).ok().and_then(rustix::process::Pid::from_raw).expect("a pid");
     rustix::process::kill_process(pid, rustix::process::Signal::HUP).expect("the signal is sent");
 }

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use aegis_core::BlobRef;
 use aegis_e2e::{Node, Output};
 use aegis_testkit::scripted_model::Script;
 use base64::Engine as _;
@@ -230,8 +231,10 @@ async fn what_is_kept(node: &mut Node) {
     assert_eq!(node.stop_daemon(), Some(0));
     assert_eq!(holders(&needles()), Vec::new(), "no process is left that was given one");
     assert_eq!(files_with(node.home(), &needles()), Vec::<String>::new());
-    for text in record(node.home()).await {
-        nothing_in("the record", &text);
+    for copy in [|blob| blob, BlobRef::evidence] {
+        for text in record(node.home(), copy).await {
+            nothing_in("the record", &text);
+        }
     }
 }
 

@@ -88,6 +88,30 @@ pub(super) async fn executions_follow_their_events(journal: &dyn Journal) {
     assert_eq!(journal.cost_since(&tenant, later).await.unwrap(), MicroUsd::default());
 }
 
+pub(super) async fn ended_runs_with_working_copies_are_found(journal: &dyn Journal) {
+    let fixture = Fixture::new(25);
+    let (ended, running, plain) = (fixture.execution(), fixture.execution(), fixture.execution());
+    for (id, bodies, exact) in [
+        (ended, fixture.run(fixture.agent(), &name("ended")), true),
+        (running, vec![fixture.created(fixture.agent(), &name("running"))], true),
+        (plain, fixture.run(fixture.agent(), &name("plain")), false),
+    ] {
+        let mut append = fixture.append(StreamId::Execution(id), Some(0), bodies);
+        if exact {
+            append.blobs = fixture.two_copies("my name is [name]", "my name is Ada").0;
+        }
+        journal.append(append).await.unwrap();
+    }
+    let found = async |before| {
+        let found = journal.ended_with_working_copies(before, 10).await.unwrap();
+        found.into_iter().map(|execution| execution.id).collect::<Vec<_>>()
+    };
+    assert!(found(fixture.at.minus_millis(1)).await.is_empty());
+    assert_eq!(found(fixture.at).await, [ended]);
+    journal.destroy_working_copies(StreamId::Execution(ended)).await.unwrap();
+    assert!(found(fixture.at).await.is_empty());
+}
+
 pub(super) async fn executions_page_newest_first(journal: &dyn Journal) {
     let fixture = Fixture::new(22);
     let agent = fixture.agent();
