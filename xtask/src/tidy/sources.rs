@@ -7,6 +7,9 @@ use super::code;
 
 const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 70;
+/// One list, entry after entry: in two files it would only be harder to find that it is one.
+const LIST: &str = "crates/aegis-core/src/event/body.rs";
+const LIST_LINES_MAX: usize = 700;
 
 /// Names that say nothing about what is inside.
 const FORBIDDEN_NAMES: &[&str] = &["common", "helper", "helpers", "manager", "misc", "util", "utils"];
@@ -67,9 +70,9 @@ fn sizes(source: &Source, code: &str) -> Vec<String> {
     let path = &source.path;
     let mut problems = Vec::new();
     let lines = source.text.lines().count();
-    if lines > FILE_LINES_MAX {
-        problems
-            .push(format!("{path}: {lines} lines, at most {FILE_LINES_MAX}: split it by what its parts do"));
+    let most = if path.as_str() == LIST { LIST_LINES_MAX } else { FILE_LINES_MAX };
+    if lines > most {
+        problems.push(format!("{path}: {lines} lines, at most {most}: split it by what its parts do"));
     }
     for function in code::functions(code).iter().filter(|function| function.lines > FUNCTION_LINES_MAX) {
         let (line, name, lines) = (function.line, &function.name, function.lines);

@@ -82,7 +82,7 @@ async fn the_daemon_reads_no_file_that_a_manifest_names() {
 async fn folders_of_the_host_are_not_mounted_for_an_author() {
     let node = Node::with(puppet()).start().await;
     let home = node.home().display().to_string();
-    for path in ["/etc", "/proc", "/run", "/work/../etc", home.as_str()] {
+    for path in ["/etc", "/proc", "/run", "/srv/../etc", home.as_str()] {
         let volume =
             format!("    - {{name: host, mount_path: /host, type: hostPath, config: {{path: {path}}}}}\n");
         let file = node.file("host.yaml", &worker("host", &volume));
