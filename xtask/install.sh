@@ -58,7 +58,7 @@ install_mcp_servers() {
         "$servers-everything@$version" "$servers-filesystem@$version" "$servers-memory@$version" >/dev/null; } ||
       printf 'SKIP MCP servers of npm: npm is missing, or could not install them.\n' >&2
   fi
-  if [[ ! -x $folder/py/bin/mcp-server-time ]]; then
+  if [[ ! -x $folder/py/bin/mcp-server-time || $(readlink -f "$folder/py/bin/python3") != /usr/* ]]; then
     # The system's own interpreter: a sandbox sees /usr, and nobody's home. Any pip installs for it.
     { /usr/bin/python3 -m venv --clear --without-pip "$folder/py" &&
       python3 -m pip --python "$folder/py/bin/python3" install --quiet --disable-pip-version-check \
