@@ -35,7 +35,7 @@ impl Admits for Inside {
                 let stop = self.stop.clone();
                 self.connections.spawn(serve_connection(stream, router, stop));
             }
-            // No sandbox is given an egress door yet: what comes here is not let through.
+            // What goes out is kept by the execution's driver; here it is not let through.
             Door::Egress => drop(stream),
         }
     }

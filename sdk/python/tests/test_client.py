@@ -3,6 +3,7 @@ import base64
 import http.server
 import json
 import os
+import socket
 import socketserver
 import tempfile
 import threading
@@ -11,6 +12,7 @@ import unittest
 from unittest import mock
 
 from aegis_smcp import Client, ProtocolError, SmcpError, TransportError, ed25519, keys, signed_bytes
+from aegis_smcp.transport import Transport
 
 
 class Node:
@@ -198,6 +200,25 @@ class Refusals(Case):
         self.node.answer = (200, {"status": "attested"})
         with self.assertRaises(ProtocolError):
             client.attest()
+
+    def test_an_answer_before_the_request_was_read_is_read(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        path = os.path.join(folder.name, "early.sock")
+        listener = socket.socket(socket.AF_UNIX)
+        self.addCleanup(listener.close)
+        listener.bind(path)
+        listener.listen()
+
+        def refuse():
+            with listener.accept()[0] as connection:
+                connection.recv(1)
+                connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}")
+
+        threading.Thread(target=refuse, daemon=True).start()
+        # More than a socket takes in before it is read.
+        status, answer = Transport(socket_path=path, timeout=5).exchange("POST", "/v1/executions", b"x" * (8 << 20))
+        self.assertEqual((status, answer), (404, b"{}"))
 
     def test_nobody_there(self):
         with self.assertRaises(TransportError):

@@ -165,8 +165,16 @@ fn a_call_is_made_as_it_was_signed_or_not_at_all() {
     assert_eq!(refused, (DenialCode::InvalidArguments, "tool:fs.read/schema".to_owned()));
     // Commands run in the turn of the model alone.
     let run = call("cmd.run", json!({"command": "true"}));
-    let refused = rule(check(&run, Proof::Client(&signing.admit(&ledger, &run)), &ledger));
-    assert_eq!(refused, (DenialCode::CapabilityMissing, "tool:cmd.run/door".to_owned()));
+    let admitted = signing.admit(&ledger, &run);
+    let (envelope, session) = signing.sign(&ledger, &run);
+    let reach = |call, proof| {
+        let target = Target::Tool { turn: 0, index: 0, call, facts: None, proof };
+        super::envelope::reachable(&Action { target, generation: 1 })
+    };
+    let refused = reach(&run, Proof::Client(&admitted)).unwrap_err();
+    assert_eq!((refused.code, refused.rule.as_str()), (DenialCode::CapabilityMissing, "tool:cmd.run/door"));
+    assert!(reach(&asked, client).is_ok());
+    assert!(reach(&run, Proof::Kernel { envelope: envelope.as_ref(), session: &session }).is_ok());
 }
 
 fn session_id() -> String {

@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn the_exact_copy_is_the_one_that_was_signed() {
         let [evidence, exact] = [1, 2].map(|id| BlobId::from_uuid(Uuid::from_u128(id)));
-        let envelope = |text: Value| json!({"session": "kernel", "text": text});
+        let envelope = |text: Value| json!({"session": "kernel", "nonce": sha256(b""), "text": text});
         assert_eq!(signed(&envelope(json!({"id": evidence}))).unwrap().text, evidence);
         let both = json!({"id": evidence, "working": {"id": exact}});
         assert_eq!(signed(&envelope(both)).unwrap().text, exact);

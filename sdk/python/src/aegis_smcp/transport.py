@@ -54,7 +54,11 @@ class Transport:
             headers["Content-Type"] = "application/json"
         connection = self._connection()
         try:
-            connection.request(method, self.prefix + path, body, headers)
+            try:
+                connection.request(method, self.prefix + path, body, headers)
+            except (BrokenPipeError, ConnectionResetError):
+                # A node that refuses may answer, and close, before it has read the whole request.
+                pass
             response = connection.getresponse()
             answer = response.read(ANSWER_BYTES_MAX + 1)
         except (OSError, http.client.HTTPException) as error:

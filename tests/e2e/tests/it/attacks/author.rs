@@ -56,7 +56,8 @@ async fn the_daemon_reads_no_file_that_a_manifest_names() {
             .replace("      {{instruction}}\n", "      {{instruction}}\n      {{context}}\n");
         let (code, told) = ask(&node, "POST /v1/agents", "application/yaml", &manifest);
         if code == 201 {
-            run(&node, &name, &[]);
+            let refused = node.run(&["task", "execute", &name, "--output", "json"]).expect_code(2);
+            assert!(refused.stderr.contains("capability_missing"), "{context}: {}", refused.stderr);
         }
         let seen = format!("{told}{:?}{}", prompts(&node), node.daemon_log());
         assert!(!seen.contains("root:x:") && !seen.contains(&token), "{context}: {code}");
