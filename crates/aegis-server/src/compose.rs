@@ -62,17 +62,21 @@ pub(crate) async fn compose(
     let node = config.node();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let ids: Arc<dyn Ids> = Arc::new(SystemIds);
-    let secrets = secrets::open(home, node, &clock, &ids).await?;
+    let run = run_folder(home)?;
+    let sandbox = SandboxSettings { run_folder: Some(run.clone()), ..SandboxSettings::new(home) };
+    // The probe goes on while the databases open and the daemon begins to listen; it is awaited before any work is taken.
+    let sandbox = Arc::new(ProcessSandbox::begin(sandbox));
+    // Each waits for its own syncs: side by side, the daemon starts in the time of the longest.
+    let (secrets, store, door) = tokio::try_join!(
+        secrets::open(home, node, &clock, &ids),
+        open_store(home, node, clock.clone(), ids.clone(), accept_restored),
+        open_door(home, clock.clone(), ids.clone(), accept_restored),
+    )?;
+    let (store, door) = (Arc::new(store), Arc::new(door));
     let Gathered { settings, used, missing } =
         models::settings(node, secrets.as_ref(), &base(config, home)).await?;
     secrets::leave_out_of_log(secrets.as_ref(), &Tenant::default_tenant()).await;
     let router = Arc::new(Router::new(settings, clock.clone()).map_err(|error| models::refused(&error))?);
-    let run = run_folder(home)?;
-    let sandbox = SandboxSettings { run_folder: Some(run.clone()), ..SandboxSettings::new(home) };
-    // The probe goes on while the journal opens and the daemon begins to listen; it is awaited before any work is taken.
-    let sandbox = Arc::new(ProcessSandbox::begin(sandbox));
-    let store = Arc::new(open_store(home, node, clock.clone(), ids.clone(), accept_restored).await?);
-    let door = Arc::new(open_door(home, clock.clone(), ids.clone(), accept_restored).await?);
     let tokens = Arc::new(signing_keys::open(home, clock.as_ref(), ids.as_ref())?);
     let volumes = LocalVolumes::new(volume_settings(home, &run)).map_err(volume_failed)?;
     let ports = Ports {

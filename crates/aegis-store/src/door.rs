@@ -79,9 +79,10 @@ impl Door {
                 .pragma("secure_delete", "ON")
         };
         let pool = || SqlitePoolOptions::new().max_connections(1);
-        let power = pool().connect_with(options(SqliteSynchronous::Full)).await?;
-        MIGRATIONS.run(&power).await?;
         let process = pool().connect_with(options(SqliteSynchronous::Normal)).await?;
+        // A schema that loss of power takes is made again at the next start: its tables were empty.
+        MIGRATIONS.run(&process).await?;
+        let power = pool().connect_with(options(SqliteSynchronous::Full)).await?;
         let keys = live_keys(&power).await.map_err(|error| match error {
             DoorError::Database(error) => OpenError::Database(error),
             other => OpenError::File { path: path.clone(), reason: other.to_string() },
