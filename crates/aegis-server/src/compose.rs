@@ -72,7 +72,6 @@ pub(crate) async fn compose(
         open_store(home, node, clock.clone(), ids.clone(), accept_restored),
         open_door(home, clock.clone(), ids.clone(), accept_restored),
     )?;
-    let (store, door) = (Arc::new(store), Arc::new(door));
     let Gathered { settings, used, missing } =
         models::settings(node, secrets.as_ref(), &base(config, home)).await?;
     secrets::leave_out_of_log(secrets.as_ref(), &Tenant::default_tenant()).await;
@@ -130,13 +129,13 @@ async fn open_door(
     clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
     accept_restored: bool,
-) -> Result<Door, Diagnosis> {
+) -> Result<Arc<Door>, Diagnosis> {
     let door = Door::open(home, clock, ids).await.map_err(store_failed)?;
     if accept_restored {
         // What was said before the restore may be said again after it.
         door.end_all_sessions().await.map_err(|error| Diagnosis::internal(error.to_string()))?;
     }
-    Ok(door)
+    Ok(Arc::new(door))
 }
 
 /// What the kernel takes from a configuration.
@@ -159,7 +158,7 @@ async fn open_store(
     clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
     accept_restored: bool,
-) -> Result<Store, Diagnosis> {
+) -> Result<Arc<Store>, Diagnosis> {
     let mut options = aegis_store::OpenOptions::new(home, clock, ids);
     options.always_power = node.spec.journal.durability == JournalDurability::Power;
     options.accept_restored = accept_restored;
@@ -168,7 +167,7 @@ async fn open_store(
         tracing::error!(%reason, "the journal cannot be written: the daemon ends");
         std::process::abort();
     });
-    Store::open(options).await.map_err(store_failed)
+    Store::open(options).await.map(Arc::new).map_err(store_failed)
 }
 
 fn linkage_key(store: &Store, ids: &dyn Ids) -> Result<Arc<PiiKey>, Diagnosis> {
