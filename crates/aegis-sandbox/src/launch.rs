@@ -29,6 +29,7 @@ use crate::settings::SandboxSettings;
 use crate::spawner::Spawner;
 use crate::sys::Launch;
 use crate::uids::Uids;
+use crate::unrecorded;
 
 /// How long bubblewrap may take to report its child.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -301,7 +302,8 @@ fn bubblewrap(
     let mut command = Command::new(&engine.settings.bubblewrap);
     command.args(["--args", &list.as_raw_fd().to_string(), "--"]).args(&spec.argv);
     keep.push(list);
-    command.env_clear().current_dir("/").stdin(stdin).stdout(stdout).stderr(stderr);
+    command.env_clear().env(unrecorded::NAME_VARIABLE, folder.name());
+    command.current_dir("/").stdin(stdin).stdout(stdout).stderr(stderr);
     if engine.own_uid == 0 {
         command.gid(spec.uid).uid(spec.uid);
     }

@@ -23,6 +23,7 @@ mod spawner;
 mod sys;
 mod tail;
 mod uids;
+mod unrecorded;
 
 pub use egress::{EgressProxy, Resolver, SystemResolver};
 pub use sandbox::ProcessSandbox;

@@ -4,6 +4,7 @@
 //! read-only into the sandbox with its files and the control socket. Every folder is traversable and none can be
 //! listed by others: bubblewrap resolves the path as the sandbox's host user.
 
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -45,6 +46,11 @@ impl RunFolder {
         make_folder(&folder.path)?;
         make_folder(&folder.inside())?;
         Ok(folder)
+    }
+
+    /// The sandbox's name.
+    pub(crate) fn name(&self) -> &OsStr {
+        self.path.file_name().unwrap_or_default()
     }
 
     /// What is bound at `/run/aegis`.

@@ -16,6 +16,7 @@ use crate::probe;
 use crate::process::{Identity, kill_and_wait};
 use crate::run_folder::Leftover;
 use crate::settings::SandboxSettings;
+use crate::unrecorded;
 
 /// How long a former sandbox may take to be dead.
 const DEATH_TIMEOUT: Duration = Duration::from_secs(10);
@@ -119,7 +120,15 @@ impl Sandbox for ProcessSandbox {
     async fn reap_leftovers(&self) -> Result<u32, SandboxError> {
         let engine = Arc::clone(self.engine().await?);
         let prefix = engine.owner.prefix();
-        in_background(move || end_all(&engine, &prefix, |name| !engine.is_running(name))).await
+        in_background(move || {
+            let former = |name: &str| !engine.is_running(name);
+            let dead = unrecorded::kill(&prefix, former, DEATH_TIMEOUT);
+            if !dead.map_err(|error| SandboxError::Io(error.to_string()))? {
+                return Err(not_dead(&prefix));
+            }
+            end_all(&engine, &prefix, former)
+        })
+        .await
     }
 }
 
