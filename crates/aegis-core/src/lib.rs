@@ -11,6 +11,7 @@ mod id;
 pub mod limits;
 mod model;
 mod quantity;
+mod rule_names;
 mod time;
 mod verdict;
 
@@ -30,5 +31,6 @@ pub use model::{
     Usage,
 };
 pub use quantity::{MicroUsd, Score};
+pub use rule_names::{LABEL_RULES, PERSONAL_DATA_RULES, UNTRUSTED_SENSITIVE_EGRESS};
 pub use time::Timestamp;
 pub use verdict::{Consensus, Verdict};

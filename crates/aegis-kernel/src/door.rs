@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
-use aegis_core::{ApiKeyId, Diagnosis, ExecutionId, Name, Tenant, Timestamp};
+use aegis_core::{ApiKeyId, Denial, DenialCode, Diagnosis, ExecutionId, Name, Tenant, Timestamp};
 use aegis_security::signature::SigningKey;
 use aegis_security::smcp::{KeyRing, SmcpError, TokenError, VerifyingKey};
 use tokio::sync::Semaphore;
@@ -106,8 +106,8 @@ impl TokenKeys {
     }
 }
 
-/// An execution that programs may speak for now.
-pub(crate) struct Live {
+/// What an execution's driver says when it opens its door.
+pub(crate) struct Opening {
     pub(crate) execution: ExecutionId,
     /// The sandbox generation; 0 outside one.
     pub(crate) generation: u32,
@@ -122,6 +122,11 @@ pub(crate) struct Live {
     pub(crate) workspace: Arc<Workspace>,
     pub(crate) way_out: Option<Arc<dyn WayOut>>,
     pub(crate) scribe: Scribe,
+}
+
+/// An execution that programs may speak for now.
+pub(crate) struct Live {
+    opening: Opening,
     /// Ledgers and authorities that no call uses now.
     idle: Mutex<Vec<(Ledger, Authority)>>,
     places: Semaphore,
@@ -130,20 +135,12 @@ pub(crate) struct Live {
     calls: TaskTracker,
 }
 
-/// What an execution's driver says when it opens its door.
-pub(crate) struct Opening {
-    pub(crate) execution: ExecutionId,
-    pub(crate) generation: u32,
-    pub(crate) agent: Name,
-    pub(crate) scope: String,
-    pub(crate) until: Timestamp,
-    pub(crate) key: Option<ApiKeyId>,
-    pub(crate) authority: Authority,
-    pub(crate) tools: Vec<Arc<ToolFacts>>,
-    pub(crate) served: Option<Arc<dyn ServerTools>>,
-    pub(crate) workspace: Arc<Workspace>,
-    pub(crate) way_out: Option<Arc<dyn WayOut>>,
-    pub(crate) scribe: Scribe,
+impl std::ops::Deref for Live {
+    type Target = Opening;
+
+    fn deref(&self) -> &Opening {
+        &self.opening
+    }
 }
 
 type Known = Arc<Mutex<HashMap<ExecutionId, Arc<Live>>>>;
@@ -168,33 +165,9 @@ impl Doors {
 
     /// Lets programs speak for an execution until the answer is closed or dropped.
     pub(crate) fn open(&self, opening: Opening) -> OpenDoor {
-        let Opening {
-            execution,
-            generation,
-            agent,
-            scope,
-            until,
-            key,
-            authority,
-            tools,
-            served,
-            workspace,
-            way_out,
-            scribe,
-        } = opening;
+        let execution = opening.execution;
         let live = Arc::new(Live {
-            execution,
-            generation,
-            agent,
-            scope,
-            until,
-            key,
-            authority,
-            tools,
-            served,
-            workspace,
-            way_out,
-            scribe,
+            opening,
             idle: Mutex::default(),
             places: Semaphore::new(CALLS_MAX),
             closed: CancellationToken::new(),
@@ -277,4 +250,14 @@ impl Drop for OpenDoor {
 
 fn lock(known: &Known) -> std::sync::MutexGuard<'_, HashMap<ExecutionId, Arc<Live>>> {
     known.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What is answered once nothing is taken any more.
+pub(crate) fn over() -> Denial {
+    Denial {
+        code: DenialCode::ExecutionNotActive,
+        rule: "node:execution".to_owned(),
+        message: "the execution is over or being cancelled".to_owned(),
+        remedy: "start a new execution".to_owned(),
+    }
 }

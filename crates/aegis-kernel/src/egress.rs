@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use aegis_core::{Denial, DenialCode, ExecutionId};
+use aegis_core::ExecutionId;
 use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
@@ -155,14 +155,5 @@ impl Drop for OpenOutlet {
             task.abort();
         }
         self.outlet.closed.cancel();
-    }
-}
-
-fn over() -> Denial {
-    Denial {
-        code: DenialCode::ExecutionNotActive,
-        rule: "node:execution".to_owned(),
-        message: "the execution is over or being cancelled".to_owned(),
-        remedy: "start a new execution".to_owned(),
     }
 }

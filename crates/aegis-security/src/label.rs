@@ -4,14 +4,13 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
+use aegis_core::UNTRUSTED_SENSITIVE_EGRESS;
 use serde::{Deserialize, Serialize};
 
 /// Most labels of one execution. Beyond it the set says so instead of growing: see [`Labels::join`].
 pub const LABELS_MAX: usize = 256;
 /// Longest name of a source, in bytes.
 pub const SOURCE_BYTES_MAX: usize = 200;
-/// The default rule's name.
-pub const UNTRUSTED_SENSITIVE_EGRESS: &str = "untrusted-sensitive-egress";
 
 /// A label: one of three classes, or where something came from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

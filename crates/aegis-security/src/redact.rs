@@ -11,6 +11,6 @@ mod pii;
 mod secrets;
 mod stream;
 
-pub use pii::{PII_RULES, PiiKey, PiiRules, UnknownRule};
+pub use pii::{PiiKey, PiiRules, UnknownRule};
 pub use secrets::{RedactError, Redactor, SECRET_BYTES_MIN, SECRETS_MAX};
 pub use stream::StreamRedactor;

@@ -3,13 +3,13 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use aegis_core::{ActionId, Denial, DenialCode, Durability, ToolCall, ToolResult};
+use aegis_core::{ActionId, Denial, Durability, ToolCall, ToolResult};
 use aegis_security::smcp::checks::Admitted;
 use aegis_security::smcp::{RequestId, SmcpCode, SmcpError};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::Live;
+use super::{Live, over};
 use crate::execution::Services;
 use crate::monitor::{Action, Authority, Monitor, Performed, Proof, Settled, Target};
 use crate::port::{Listener, ToolContext, ToolError};
@@ -188,13 +188,4 @@ pub(crate) fn wanted(admitted: &Admitted) -> Result<ToolCall, SmcpError> {
         other => other.key(),
     };
     Ok(ToolCall { id, name: name.to_owned(), arguments })
-}
-
-fn over() -> Denial {
-    Denial {
-        code: DenialCode::ExecutionNotActive,
-        rule: "node:execution".to_owned(),
-        message: "the execution is over or being cancelled".to_owned(),
-        remedy: "start a new execution".to_owned(),
-    }
 }

@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::{Outlet, over};
+use super::Outlet;
+use crate::door::over;
 use crate::monitor::{Action, Opened, Performed, Settled, Target};
 use crate::port::{EgressEnd, EgressGrant, EgressLimits, EgressOutcome, EgressPolicy, EgressRequest};
 use crate::record::RecordError;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use aegis_core::{Actor, AgentId, Diagnosis, ExecutionId, Tenant};
-use aegis_security::redact::{PII_RULES, PiiKey, PiiRules};
+use aegis_core::{Actor, AgentId, Diagnosis, ExecutionId, PERSONAL_DATA_RULES, Tenant};
+use aegis_security::redact::{PiiKey, PiiRules};
 use serde_json::Value;
 
 use crate::door::TokenKeys;
@@ -54,7 +54,7 @@ impl KernelSettings {
     /// Which personal data is left out of the evidence. A name that is no rule's was refused with the configuration.
     pub(crate) fn personal_data_rules(&self) -> PiiRules {
         let off = self.config.spec.personal_data_rules_off();
-        let known = off.iter().map(String::as_str).filter(|name| PII_RULES.contains(name));
+        let known = off.iter().map(String::as_str).filter(|name| PERSONAL_DATA_RULES.contains(name));
         PiiRules::without(known).unwrap_or_default()
     }
 

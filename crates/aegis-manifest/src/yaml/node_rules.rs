@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use aegis_core::{LABEL_RULES, PERSONAL_DATA_RULES};
+
 use super::diagnostic::{Problem, quoted};
 use super::rules::{is_normal, once, path_pattern, rule};
 use super::tree::Node;
@@ -137,9 +139,6 @@ fn policies(spec: &Node, problems: &mut Vec<Problem>) {
     }
 }
 
-/// The rules on labels that there are.
-const LABEL_RULES: [&str; 1] = ["untrusted-sensitive-egress"];
-
 fn labels(spec: &Node, problems: &mut Vec<Problem>) {
     for (index, entry) in spec.at("governance.tool_labels").into_iter().flat_map(Node::items).enumerate() {
         if let Some(pattern) = entry.get("tool_pattern") {
@@ -155,22 +154,6 @@ fn labels(spec: &Node, problems: &mut Vec<Problem>) {
         }
     }
 }
-
-/// The rules for personal data that there are.
-const PERSONAL_DATA_RULES: [&str; 12] = [
-    "email",
-    "iban",
-    "credit_card",
-    "es_dni",
-    "it_codice_fiscale",
-    "fr_nir",
-    "de_steuer_id",
-    "br_cpf",
-    "pl_pesel",
-    "ipv6",
-    "ipv4",
-    "phone",
-];
 
 fn redaction(spec: &Node, problems: &mut Vec<Problem>) {
     let rules = spec.at("governance.redaction.personal_data_rules");

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::LazyLock;
 
+use aegis_core::PERSONAL_DATA_RULES;
 use regex::Regex;
 
 use super::checksum;
@@ -45,22 +46,6 @@ impl Needs {
 
 /// A value in a text: its range and the form it is hashed in.
 type Spot = (usize, usize, String);
-
-/// The names of all rules, in the order they are applied.
-pub const PII_RULES: [&str; 12] = [
-    "email",
-    "iban",
-    "credit_card",
-    "es_dni",
-    "it_codice_fiscale",
-    "fr_nir",
-    "de_steuer_id",
-    "br_cpf",
-    "pl_pesel",
-    "ipv6",
-    "ipv4",
-    "phone",
-];
 
 macro_rules! rule {
     ($name:literal, $digits:literal, $sign:expr, $pattern:literal, $accept:expr) => {
@@ -243,7 +228,7 @@ impl Drop for PiiKey {
 
 /// A rule that does not exist.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no rule for personal data is called `{name}`; there are {}", PII_RULES.join(", "))]
+#[error("no rule for personal data is called `{name}`; there are {}", PERSONAL_DATA_RULES.join(", "))]
 pub struct UnknownRule {
     /// What was asked for.
     pub name: String,
@@ -256,7 +241,7 @@ pub struct PiiRules(Vec<&'static str>);
 impl Default for PiiRules {
     /// All.
     fn default() -> Self {
-        Self(PII_RULES.to_vec())
+        Self(PERSONAL_DATA_RULES.to_vec())
     }
 }
 
@@ -268,7 +253,7 @@ impl PiiRules {
     pub fn without<'name>(off: impl IntoIterator<Item = &'name str>) -> Result<Self, UnknownRule> {
         let mut rules = Self::default();
         for name in off {
-            if !PII_RULES.contains(&name) {
+            if !PERSONAL_DATA_RULES.contains(&name) {
                 return Err(UnknownRule { name: name.to_owned() });
             }
             rules.0.retain(|rule| *rule != name);

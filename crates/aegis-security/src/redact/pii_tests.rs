@@ -15,7 +15,7 @@ fn redact(text: &str) -> String {
 /// The text with each token cut to its rule's name.
 fn shape(text: &str) -> String {
     let mut text = redact(text);
-    for rule in PII_RULES {
+    for rule in PERSONAL_DATA_RULES {
         while let Some(at) = text.find(&format!("[{rule}:")) {
             let end = at + text[at..].find(']').unwrap();
             text.replace_range(at..=end, &format!("<{rule}>"));
@@ -27,7 +27,7 @@ fn shape(text: &str) -> String {
 #[test]
 fn every_rule_compiles_and_has_its_name() {
     let names: Vec<&str> = RULES.iter().map(|rule| rule.name).collect();
-    assert_eq!(names, PII_RULES);
+    assert_eq!(names, PERSONAL_DATA_RULES);
     assert!(RULES.iter().all(|rule| rule.pattern.is_some()));
 }
 

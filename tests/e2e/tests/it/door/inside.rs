@@ -6,19 +6,20 @@ use std::path::Path;
 use aegis_e2e::Node;
 use aegis_security::signature::SigningKey;
 use aegis_security::smcp::{Envelope, Protocol};
-use aegis_testkit::scripted_model::{Reply, Rule, Script};
+use aegis_testkit::scripted_model::Script;
 use serde_json::{Value, json};
 
 use super::{make_key, now, send};
 use crate::manifests::worker;
 use crate::observe::{can_run, events, follow, tool_results, until};
+use crate::tools::calling;
 
 const PROGRAM: &str = include_str!("inside.py");
 
 /// A model that puts the client and the program into the workspace, and runs it.
 fn script() -> Script {
     let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sdk/python/src/aegis_smcp");
-    let mut calls: Vec<(&str, Value)> = std::fs::read_dir(sdk)
+    let mut calls: Vec<(&'static str, Value)> = std::fs::read_dir(sdk)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|kind| kind == "py"))
@@ -30,14 +31,7 @@ fn script() -> Script {
         .collect();
     calls.push(("fs.write", json!({"path": "/workspace/inside.py", "content": PROGRAM})));
     calls.push(("cmd.run", json!({"command": "python3", "args": ["/workspace/inside.py"]})));
-    let count = calls.len();
-    let mut rules: Vec<Rule> = calls
-        .into_iter()
-        .enumerate()
-        .map(|(done, (tool, arguments))| Rule::always(Reply::call(tool, &arguments)).when_tool_results(done))
-        .collect();
-    rules.push(Rule::always(Reply::text("done")).when_tool_results(count));
-    Script::rules(rules)
+    calling(calls)
 }
 
 #[tokio::test(flavor = "multi_thread")]
