@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use aegis_core::{ApiKeyId, Denial, DenialCode, Diagnosis, ExecutionId, Name, Tenant, Timestamp};
+use aegis_security::constraint::RateLimit;
+use aegis_security::rate::Admission;
 use aegis_security::signature::SigningKey;
 use aegis_security::smcp::{KeyRing, SmcpError, TokenError, VerifyingKey};
 use tokio::sync::Semaphore;
@@ -18,12 +20,20 @@ use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::monitor::Authority;
 use crate::port::{DoorConnection, ServerTools, ToolFacts, WayOut, Workspace};
-use crate::record::{Ledger, Scribe};
+use crate::record::Scribe;
+use crate::workers::Workers;
 
 /// Calls of one execution that are performed at the same time; further ones wait.
 pub(crate) const CALLS_MAX: usize = 8;
+/// Calls of one execution that wait; further ones are refused.
+pub(crate) const CALLS_WAITING_MAX: usize = 32;
+/// Signed requests of one execution, of every kind: each is remembered until its token's time is over.
+const REQUEST_RATE: RateLimit = RateLimit { calls: 1_000, per_seconds: 10 };
+/// Executions that programs outside speak for at once: fewer than may run, so that others run too.
+const OUTSIDE_MAX: usize = 64;
+/// The same of one API key.
+const OUTSIDE_BY_KEY_MAX: usize = 16;
 /// How long calls under way are waited for when their door closes.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(8);
 
@@ -116,7 +126,7 @@ pub(crate) struct Opening {
     /// When its time is over: the generation's, or the execution's outside a sandbox.
     pub(crate) until: Timestamp,
     pub(crate) key: Option<ApiKeyId>,
-    pub(crate) authority: Authority,
+    pub(crate) workers: Workers,
     pub(crate) tools: Vec<Arc<ToolFacts>>,
     pub(crate) served: Option<Arc<dyn ServerTools>>,
     pub(crate) workspace: Arc<Workspace>,
@@ -127,9 +137,10 @@ pub(crate) struct Opening {
 /// An execution that programs may speak for now.
 pub(crate) struct Live {
     opening: Opening,
-    /// Ledgers and authorities that no call uses now.
-    idle: Mutex<Vec<(Ledger, Authority)>>,
+    /// Calls under way, and those that wait.
+    queue: Arc<Semaphore>,
     places: Semaphore,
+    asked: Mutex<Admission>,
     closed: CancellationToken,
     finished: CancellationToken,
     calls: TaskTracker,
@@ -149,6 +160,8 @@ type Known = Arc<Mutex<HashMap<ExecutionId, Arc<Live>>>>;
 #[derive(Default)]
 pub(crate) struct Doors {
     known: Known,
+    /// Runs of programs outside that were asked for and whose doors are not open yet.
+    coming: Mutex<HashMap<ExecutionId, Option<ApiKeyId>>>,
     /// Runs of callers that the daemon signs for, each with its caller's API key. They end with this daemon.
     expected: Mutex<HashMap<ExecutionId, Option<ApiKeyId>>>,
     admits: OnceLock<Arc<dyn Admits>>,
@@ -168,8 +181,9 @@ impl Doors {
         let execution = opening.execution;
         let live = Arc::new(Live {
             opening,
-            idle: Mutex::default(),
+            queue: Arc::new(Semaphore::new(CALLS_MAX + CALLS_WAITING_MAX)),
             places: Semaphore::new(CALLS_MAX),
+            asked: Mutex::new(Admission::new(Some(REQUEST_RATE), None)),
             closed: CancellationToken::new(),
             finished: CancellationToken::new(),
             calls: TaskTracker::new(),
@@ -200,9 +214,35 @@ impl Doors {
         self.expected.lock().unwrap_or_else(PoisonError::into_inner).remove(&execution)
     }
 
-    /// How many executions are spoken for from outside.
-    pub(crate) fn outside(&self) -> usize {
-        lock(&self.known).values().filter(|live| live.generation == 0).count()
+    /// Keeps a place for a run of a program outside until its door is open; `None` if there are too many.
+    pub(crate) fn reserve(
+        self: &Arc<Self>,
+        execution: ExecutionId,
+        key: Option<ApiKeyId>,
+    ) -> Option<Reserved> {
+        let mut coming = self.coming.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut outside = coming.clone();
+        let known = lock(&self.known);
+        let open = known.values().filter(|live| live.generation == 0);
+        outside.extend(open.map(|live| (live.execution, live.key)));
+        let by_key = outside.values().filter(|other| key.is_some() && **other == key).count();
+        if outside.len() >= OUTSIDE_MAX || by_key >= OUTSIDE_BY_KEY_MAX {
+            return None;
+        }
+        coming.insert(execution, key);
+        Some(Reserved { doors: Arc::clone(self), execution })
+    }
+}
+
+/// A place for a run of a program outside. Given up once its door is open, or will never be.
+pub(crate) struct Reserved {
+    doors: Arc<Doors>,
+    execution: ExecutionId,
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.doors.coming.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.execution);
     }
 }
 
@@ -259,5 +299,35 @@ pub(crate) fn over() -> Denial {
         rule: "node:execution".to_owned(),
         message: "the execution is over or being cancelled".to_owned(),
         remedy: "start a new execution".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn execution(number: usize) -> ExecutionId {
+        ExecutionId::from_uuid(Uuid::from_u128(number as u128 + 1))
+    }
+
+    #[test]
+    fn places_for_programs_outside_are_counted_before_their_doors_open() {
+        let doors = Arc::new(Doors::default());
+        let key = |number: u128| Some(ApiKeyId::from_uuid(Uuid::from_u128(number)));
+        let mut kept: Vec<_> =
+            (0..OUTSIDE_BY_KEY_MAX).map(|number| doors.reserve(execution(number), key(1)).unwrap()).collect();
+        assert!(doors.reserve(execution(100), key(1)).is_none(), "one key has only so many");
+        kept.pop();
+        kept.push(doors.reserve(execution(100), key(1)).unwrap());
+        // Whoever has the node's token counts among all, not by key.
+        let rest = OUTSIDE_MAX - kept.len();
+        kept.extend((0..rest).map(|number| doors.reserve(execution(200 + number), None).unwrap()));
+        assert!(
+            doors.reserve(execution(300), None).is_none() && doors.reserve(execution(300), key(2)).is_none()
+        );
+        kept.clear();
+        assert!(doors.reserve(execution(300), key(1)).is_some());
     }
 }

@@ -3,8 +3,8 @@
 
 mod connection;
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aegis_core::ExecutionId;
@@ -15,9 +15,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::execution::Services;
-use crate::monitor::Authority;
-use crate::port::{Door, DoorConnection, DoorStream, ToolFacts, WayOut};
-use crate::record::{Ledger, RecordError, Scribe};
+use crate::port::{Door, DoorConnection, DoorStream, WayOut};
+use crate::workers::Workers;
 
 /// Connections of one generation that are decided on at once; further ones wait.
 const DECIDING_MAX: usize = 16;
@@ -30,9 +29,7 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(8);
 pub(crate) struct Opening {
     pub(crate) execution: ExecutionId,
     pub(crate) generation: u32,
-    pub(crate) authority: Authority,
-    pub(crate) tools: Vec<Arc<ToolFacts>>,
-    pub(crate) scribe: Scribe,
+    pub(crate) workers: Workers,
     /// Bytes left to the execution.
     pub(crate) volume: u64,
 }
@@ -42,12 +39,8 @@ pub(crate) struct Outlet {
     services: Arc<Services>,
     execution: ExecutionId,
     generation: u32,
-    authority: Authority,
-    tools: Vec<Arc<ToolFacts>>,
-    scribe: Scribe,
+    workers: Workers,
     volume: Arc<AtomicU64>,
-    /// Ledgers and authorities that no connection uses now.
-    idle: Mutex<Vec<(Ledger, Authority)>>,
     deciding: Semaphore,
     tool_places: Arc<Semaphore>,
     closed: CancellationToken,
@@ -57,16 +50,13 @@ pub(crate) struct Outlet {
 impl Outlet {
     /// Opens it.
     pub(crate) fn open(services: &Arc<Services>, opening: Opening) -> OpenOutlet {
-        let Opening { execution, generation, authority, tools, scribe, volume } = opening;
+        let Opening { execution, generation, workers, volume } = opening;
         let outlet = Self {
             services: Arc::clone(services),
             execution,
             generation,
-            authority,
-            tools,
-            scribe,
+            workers,
             volume: Arc::new(AtomicU64::new(volume)),
-            idle: Mutex::default(),
             deciding: Semaphore::new(DECIDING_MAX),
             tool_places: Arc::new(Semaphore::new(TOOL_CONNECTIONS_MAX)),
             closed: CancellationToken::new(),
@@ -80,24 +70,6 @@ impl Outlet {
         let outlet = Arc::clone(self);
         let egress = Arc::clone(&self.services.ports.egress);
         self.connections.spawn(async move { egress.serve(connection, &outlet).await });
-    }
-
-    /// A ledger that knows what is recorded now, and an authority to judge by; `None` if the rules that hold have no
-    /// place for the execution.
-    async fn worker(&self) -> Result<Option<(Ledger, Authority)>, RecordError> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        if let Some((mut ledger, authority)) = idle {
-            ledger.catch_up().await?;
-            return Ok(Some((ledger, authority)));
-        }
-        let Ok(authority) = self.services.monitor.another(&self.authority, &self.tools) else {
-            return Ok(None);
-        };
-        Ok(Some((Ledger::open(self.scribe.clone(), self.execution).await?, authority)))
-    }
-
-    fn give_back(&self, worker: (Ledger, Authority)) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
     }
 }
 

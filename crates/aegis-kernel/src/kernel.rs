@@ -22,7 +22,7 @@ pub use types::{
     Started,
 };
 
-use crate::door::{Admits, Doors};
+use crate::door::Admits;
 use crate::execution::Services;
 use crate::monitor::{Limiter, Monitor};
 use crate::policy::Rules;
@@ -46,7 +46,7 @@ impl Kernel {
         let rules = Arc::new(Rules::new(settings.clone()));
         let services = Services {
             monitor: Monitor::new(Limiter::default(), Arc::clone(&rules), Arc::clone(&ports.tokens)),
-            doors: Doors::default(),
+            doors: Arc::default(),
             router: Router::new(&ports.tools),
             redactions: Redactions::new(
                 Arc::clone(&ports.secrets),

@@ -19,6 +19,7 @@ mod schedule;
 mod test_journal;
 mod tools;
 mod validation;
+mod workers;
 
 pub use door::{Admits, DoorRefusal, Speaker, TokenKeys};
 pub use kernel::{

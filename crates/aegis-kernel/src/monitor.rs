@@ -27,6 +27,7 @@ use std::future::Future;
 use std::sync::{Arc, PoisonError};
 
 use aegis_core::{ActionId, Denial, SignedCall};
+use aegis_manifest::NodeConfig;
 use aegis_security::label::Labels;
 use tokio::sync::watch;
 
@@ -41,6 +42,15 @@ use crate::record::{Ledger, RecordError};
 
 /// How often an intent is tried again when something else was recorded first.
 const INTENT_ATTEMPTS_MAX: u32 = 64;
+
+/// Whether the node's rules on connections and labels can be understood.
+///
+/// # Errors
+/// The first entry that cannot, by its field.
+pub(crate) fn check_rules(config: &NodeConfig) -> Result<(), String> {
+    network::NodeNetwork::of(config)?;
+    labels::Labelling::of(config).map(drop).map_err(|error| format!("spec.governance: {error}"))
+}
 
 /// The monitor. One per node; what belongs to an execution comes in with its [`Authority`].
 pub(crate) struct Monitor {
@@ -113,6 +123,8 @@ impl Monitor {
         F: FnOnce(ActionId) -> Fut,
         Fut: Future<Output = Performed>,
     {
+        // A secret that was set since is in no intent and no denial either.
+        ledger.scribe.redaction.refresh().await?;
         let mut attempts = 0;
         let (permit, reserved, id) = 'pass: loop {
             authority.refresh(&self.rules);
@@ -180,6 +192,7 @@ impl Monitor {
     /// The deciding stages, in order; each can only take away.
     fn decide(&self, ledger: &Ledger, authority: &Authority, action: &Action<'_>) -> Result<Permit, Denial> {
         stages::freeze(ledger)?;
+        stages::withhold(ledger, action)?;
         let matched = authority.constraints(action)?;
         let brought = authority.labels(action).action;
         authority.judge_labels(&labels::read(&ledger.state.labels), &brought)?;

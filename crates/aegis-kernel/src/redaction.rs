@@ -86,6 +86,15 @@ impl Redaction {
         Arc::new(Self::new(None, None))
     }
 
+    /// For tests: what knows these secrets from the beginning.
+    #[cfg(test)]
+    pub(crate) fn knowing(redactor: Redactor) -> Arc<Self> {
+        let redaction = Self::new(None, None);
+        let known = Known { revision: None, redactor: Arc::new(redactor) };
+        *redaction.known.write().unwrap_or_else(PoisonError::into_inner) = known;
+        Arc::new(redaction)
+    }
+
     /// What stays of a text as evidence; `None` if it holds no personal data.
     pub(crate) fn without_personal_data(&self, exact: &[u8]) -> Option<Bytes> {
         let personal = self.personal.as_ref()?;
@@ -171,6 +180,14 @@ pub(crate) fn request(redactor: &Redactor, mut request: ModelRequest) -> ModelRe
             message.tool_calls.iter_mut().for_each(|one| call(redactor, one));
         }
     }
+    for tool in &mut request.tools {
+        // A server that was given a secret describes its tools itself.
+        text(redactor, &mut tool.name);
+        text(redactor, &mut tool.description);
+        if matches!(redactor.redact(&tool.parameters.to_string()), Cow::Owned(_)) {
+            tool.parameters = value(redactor, std::mem::take(&mut tool.parameters));
+        }
+    }
     request
 }
 
@@ -199,7 +216,8 @@ pub(crate) fn call(redactor: &Redactor, call: &mut ToolCall) {
     call.arguments = value(redactor, std::mem::take(&mut call.arguments));
 }
 
-fn is_clean(redactor: &Redactor, call: &ToolCall) -> bool {
+/// Whether no word of a call is a secret.
+pub(crate) fn is_clean(redactor: &Redactor, call: &ToolCall) -> bool {
     let clean = |text: &str| matches!(redactor.redact(text), Cow::Borrowed(_));
     redactor.is_empty() || (clean(&call.id) && clean(&call.name) && clean(&call.arguments.to_string()))
 }
@@ -236,6 +254,29 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn descriptions_of_tools_are_redacted_down_to_their_schemas() {
+        let redactor = Redactor::new([("word", "hunter22")]).unwrap();
+        let tool = aegis_core::ToolSchema {
+            name: "look".to_owned(),
+            description: "connected as hunter22".to_owned(),
+            parameters: json!({"type": "object", "properties": {"a": {"default": "hunter22"}}}),
+        };
+        let asked = ModelRequest {
+            alias: "default".to_owned(),
+            messages: Vec::new(),
+            tools: vec![tool],
+            response_format: None,
+            temperature_milli: None,
+            max_output_tokens: None,
+            timeout_ms: 1,
+            jitter_seed: 0,
+        };
+        let told = request(&redactor, asked).tools.remove(0);
+        assert_eq!(told.description, "connected as [secret:word]");
+        assert_eq!(told.parameters["properties"]["a"]["default"], "[secret:word]");
+    }
 
     #[test]
     fn calls_are_redacted_down_to_keys_and_numbers() {

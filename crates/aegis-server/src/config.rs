@@ -126,6 +126,9 @@ pub fn load_config(path: Option<&Path>) -> Result<LoadedConfig, CallError> {
             problems.first().cloned().unwrap_or_else(|| wrong(format!("`{shown}`: its policies")));
         CallError { diagnosis, problems, rendered: None }
     })?;
+    aegis_kernel::KernelSettings::check_rules(&parsed.document).map_err(|problem| {
+        wrong(format!("`{shown}`: {problem}")).hint("mend the entry; nothing else of the file is in force")
+    })?;
     let digest = {
         use sha2::Digest as _;
         Sha256::from_bytes(sha2::Sha256::digest(text.as_bytes()).into())
@@ -208,6 +211,24 @@ mod tests {
                 "model": MASK, "keys": [{"api_key": "env:KEY"}], "url": "postgres://[masked]@host/db", "key_file": "a",
                 "base": "literal:http://10.0.0.1:8000/v1", "hook": "https://h/x?a=1&access_token=[masked]"})
         );
+    }
+
+    #[test]
+    fn rules_that_would_permit_nothing_are_refused_with_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.yaml");
+        for governance in [
+            "network: {private: [internal.example]}",
+            "network: {trusted: [10.0.0.0/8]}",
+            "tool_labels: [{tool_pattern: '', sensitive: true}]",
+        ] {
+            let text = format!(
+                "apiVersion: 100monkeys.ai/v1\nkind: NodeConfig\nmetadata: {{name: a}}\nspec:\n  governance: {{{governance}}}\n"
+            );
+            std::fs::write(&path, text).unwrap();
+            let refused = load_config(Some(&path)).err().expect(governance);
+            assert!(refused.diagnosis.message.contains("governance"), "{}", refused.diagnosis.message);
+        }
     }
 
     #[test]

@@ -3,15 +3,15 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use aegis_core::{ActionId, Denial, Durability, ToolCall, ToolResult};
+use aegis_core::{ActionId, Denial, DenialCode, Durability, ToolCall, ToolResult};
 use aegis_security::smcp::checks::Admitted;
 use aegis_security::smcp::{RequestId, SmcpCode, SmcpError};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::{Live, over};
+use super::{CALLS_MAX, CALLS_WAITING_MAX, Live, over};
 use crate::execution::Services;
-use crate::monitor::{Action, Authority, Monitor, Performed, Proof, Settled, Target};
+use crate::monitor::{Action, Performed, Proof, Settled, Target};
 use crate::port::{Listener, ToolContext, ToolError};
 use crate::record::{Ledger, RecordError};
 use crate::tools::{COMMAND_RUN, Found, Home};
@@ -20,6 +20,9 @@ use crate::tools::{COMMAND_RUN, Found, Home};
 const CALL_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long a tool that was told to stop may take to do so.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a refusal holds its place: whoever tries a great many calls is on record, but not at any speed.
+const REFUSAL_PAUSE: Duration = Duration::from_millis(50);
 
 /// How a call is made.
 #[derive(Clone, Default)]
@@ -61,6 +64,17 @@ impl Live {
         self.finished.cancel();
     }
 
+    /// Counts a request: each is remembered, so nobody sends them at any speed.
+    ///
+    /// # Errors
+    /// If there were too many of late.
+    pub(crate) fn count(&self) -> Result<(), Denial> {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let admitted = asked.admit(self.scribe.clock.monotonic());
+        asked.finish();
+        admitted.map_err(|exceeded| crowded(&exceeded.to_string()))
+    }
+
     /// Performs, or refuses, the call of an admitted envelope. It goes on when its caller goes away.
     pub(crate) async fn call(
         self: &Arc<Self>,
@@ -69,14 +83,28 @@ impl Live {
         wanted: ToolCall,
         terms: Terms,
     ) -> Result<Called, RecordError> {
+        let Ok(queued) = Arc::clone(&self.queue).try_acquire_owned() else {
+            let message = format!("{CALLS_MAX} calls run already, and {CALLS_WAITING_MAX} wait");
+            return Ok(Called::Denied(crowded(&message)));
+        };
         let (live, services) = (Arc::clone(self), Arc::clone(services));
         let work = async move {
-            let permit = live.places.acquire().await;
-            let called = match (&permit, live.closed.is_cancelled()) {
-                (Ok(_), false) => live.pass(&services, &admitted, &wanted, &terms).await,
-                _ => Ok(Called::Denied(over())),
+            let _queued = queued;
+            let place = tokio::select! {
+                place = live.places.acquire() => place.map_err(|_| over()),
+                () = live.closed.cancelled() => Err(over()),
+                () = terms.cancel.cancelled() => Err(given_up()),
+                () = tokio::time::sleep(CALL_TIMEOUT) => Err(crowded("no call before it has ended in time")),
             };
-            drop(permit);
+            let _place = match place {
+                Ok(place) if !live.closed.is_cancelled() => place,
+                Ok(_) => return Ok(Called::Denied(over())),
+                Err(denial) => return Ok(Called::Denied(denial)),
+            };
+            let called = live.pass(&services, &admitted, &wanted, &terms).await;
+            if matches!(called, Ok(Called::Denied(_))) {
+                tokio::time::sleep(REFUSAL_PAUSE).await;
+            }
             called
         };
         let task = self.calls.spawn(work);
@@ -119,7 +147,7 @@ impl Live {
                 _ => Performed::Interrupted,
             }
         };
-        let Some((mut ledger, mut authority)) = self.worker(&services.monitor).await? else {
+        let Some((mut ledger, mut authority)) = self.workers.take(&services.monitor).await? else {
             return Ok(Called::Denied(over()));
         };
         let settled = services.monitor.pass(&mut ledger, &mut authority, &action, perform).await;
@@ -128,7 +156,7 @@ impl Live {
             Err(RecordError::Refused(_)) => return Ok(Called::Denied(over())),
             settled => settled?,
         };
-        self.give_back((ledger, authority));
+        self.workers.give_back((ledger, authority));
         Ok(match settled {
             Settled::Tool { denied: Some(denial), .. } | Settled::Denied(denial) => Called::Denied(denial),
             Settled::Tool { result, .. } => Called::Answered(result),
@@ -142,22 +170,6 @@ impl Live {
     pub(crate) async fn note(&self, body: aegis_core::Body) -> Result<(), RecordError> {
         let mut ledger = Ledger::open(self.scribe.clone(), self.execution).await?;
         ledger.fact(body, Vec::new(), Durability::Process).await
-    }
-
-    /// A ledger that knows what is recorded now, and an authority to judge by; `None` if the rules that hold have
-    /// no place for the execution.
-    async fn worker(&self, monitor: &Monitor) -> Result<Option<(Ledger, Authority)>, RecordError> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        if let Some((mut ledger, authority)) = idle {
-            ledger.catch_up().await?;
-            return Ok(Some((ledger, authority)));
-        }
-        let Ok(authority) = monitor.another(&self.authority, &self.tools) else { return Ok(None) };
-        Ok(Some((Ledger::open(self.scribe.clone(), self.execution).await?, authority)))
-    }
-
-    fn give_back(&self, worker: (Ledger, Authority)) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
     }
 }
 
@@ -188,4 +200,17 @@ pub(crate) fn wanted(admitted: &Admitted) -> Result<ToolCall, SmcpError> {
         other => other.key(),
     };
     Ok(ToolCall { id, name: name.to_owned(), arguments })
+}
+
+fn crowded(message: &str) -> Denial {
+    Denial {
+        code: DenialCode::RateLimitExceeded,
+        rule: "node:calls".to_owned(),
+        message: message.to_owned(),
+        remedy: "call again later, and fewer tools at once".to_owned(),
+    }
+}
+
+fn given_up() -> Denial {
+    Denial { message: "the call was given up before it began".to_owned(), ..over() }
 }

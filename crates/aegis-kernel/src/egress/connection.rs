@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aegis_core::{ActionId, Denial};
 use async_trait::async_trait;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::Outlet;
@@ -57,7 +57,10 @@ impl Outlet {
         request: &EgressRequest,
         give: oneshot::Sender<EgressGrant>,
     ) -> Result<Settled, RecordError> {
-        let Some((mut ledger, mut authority)) = self.worker().await? else {
+        let monitor = &self.services.monitor;
+        // Before the connection is judged: no change of labels or rules falls between that and its review.
+        let changes = monitor.changes();
+        let Some((mut ledger, mut authority)) = self.workers.take(monitor).await? else {
             return Ok(Settled::Denied(over()));
         };
         let opened = Mutex::new(None);
@@ -67,15 +70,14 @@ impl Outlet {
         let perform = move |_: ActionId| async move {
             let opened = opened.lock().unwrap_or_else(PoisonError::into_inner).take();
             let Some(opened) = opened else { return Performed::Interrupted };
-            self.connect(opened, asked, give).await
+            self.connect(opened, asked, give, changes).await
         };
-        let monitor = &self.services.monitor;
         let settled = match monitor.pass(&mut ledger, &mut authority, &action, perform).await {
             // What ended the execution, or asked for its end, came in between.
             Err(RecordError::Refused(_)) => return Ok(Settled::Denied(over())),
             settled => settled?,
         };
-        self.give_back((ledger, authority));
+        self.workers.give_back((ledger, authority));
         Ok(settled)
     }
 
@@ -85,6 +87,7 @@ impl Outlet {
         opened: Opened,
         action: &Action<'_>,
         give: oneshot::Sender<EgressGrant>,
+        changes: watch::Receiver<()>,
     ) -> Performed {
         let cut = self.closed.child_token();
         let (ended, outcome) = oneshot::channel();
@@ -101,7 +104,7 @@ impl Outlet {
         let mut outcome = outcome;
         let denial = tokio::select! {
             outcome = &mut outcome => return outcome.map_or(Performed::Interrupted, Performed::Connection),
-            denial = self.review(action, &cut) => denial,
+            denial = self.review(action, &cut, changes) => denial,
         };
         match tokio::time::timeout(CUT_PATIENCE, outcome).await {
             Ok(Ok(outcome)) => {
@@ -112,18 +115,22 @@ impl Outlet {
     }
 
     /// Judges an open connection again whenever labels or rules change; cuts it and answers once it is refused.
-    async fn review(&self, action: &Action<'_>, cut: &CancellationToken) -> Denial {
-        let mut changes = self.services.monitor.changes();
+    async fn review(
+        &self,
+        action: &Action<'_>,
+        cut: &CancellationToken,
+        mut changes: watch::Receiver<()>,
+    ) -> Denial {
         loop {
             if changes.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
-            let Ok(Some((ledger, mut authority))) = self.worker().await else {
+            let Ok(Some((ledger, mut authority))) = self.workers.take(&self.services.monitor).await else {
                 cut.cancel();
                 return over();
             };
             let stands = self.services.monitor.stands(&ledger, &mut authority, action);
-            self.give_back((ledger, authority));
+            self.workers.give_back((ledger, authority));
             if let Err(denial) = stands {
                 cut.cancel();
                 return denial;

@@ -16,8 +16,10 @@ use super::driver::{Driver, Halt};
 use super::{StopReason, settle_unknown};
 use crate::door::{Opening, workload};
 use crate::egress::{self, OpenOutlet, Outlet};
+use crate::monitor::Authority;
 use crate::port::{Door, Sandboxed, SessionError};
 use crate::record::RecordError;
+use crate::workers::Workers;
 
 impl Driver {
     /// Lets programs inside the generation speak, if the manifest grants it.
@@ -66,9 +68,7 @@ impl Driver {
             execution: self.ledger.execution,
             generation,
             volume: self.services.monitor.egress_bytes_max().saturating_sub(spent),
-            authority,
-            tools: self.blueprint.tools.clone(),
-            scribe: self.ledger.scribe.clone(),
+            workers: self.workers(authority),
         };
         Ok(Outlet::open(&self.services, opening))
     }
@@ -103,13 +103,18 @@ impl Driver {
             scope: self.blueprint.scope.clone(),
             until,
             key,
-            authority,
+            workers: self.workers(authority),
             tools: self.blueprint.tools.clone(),
             served: self.blueprint.served.clone(),
             workspace,
             way_out: self.outlet.as_ref().map(OpenOutlet::way_out),
             scribe: self.ledger.scribe.clone(),
         })
+    }
+
+    fn workers(&self, authority: Authority) -> Workers {
+        let (tools, scribe) = (self.blueprint.tools.clone(), self.ledger.scribe.clone());
+        Workers::new(self.ledger.execution, authority, tools, scribe)
     }
 
     fn agent_name(&self) -> Result<Name, Halt> {

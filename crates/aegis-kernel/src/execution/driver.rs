@@ -28,7 +28,7 @@ pub(crate) struct Services {
     /// Tool servers, if the node has any.
     pub(crate) servers: OnceLock<Arc<dyn ToolServers>>,
     pub(crate) bootstrap: Arc<str>,
-    pub(crate) doors: Doors,
+    pub(crate) doors: Arc<Doors>,
 }
 
 /// Why a step did not come to its end.

@@ -4,8 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aegis_core::{
-    Actor, ActorLink, ApiKeyId, Body, Denial, Diagnosis, ErrorCode, ExecutionId, Sha256, Tenant, ToolCall,
-    ToolResult,
+    Actor, ActorLink, Body, Denial, Diagnosis, ErrorCode, ExecutionId, Sha256, Tenant, ToolCall, ToolResult,
 };
 use aegis_manifest::node::SecurityContext;
 use aegis_security::smcp::checks::{self, Admitted, Recorded};
@@ -14,7 +13,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-use super::door::{OUTSIDE_BY_KEY_MAX, OUTSIDE_MAX, Prepared};
+use super::door::Prepared;
 use super::{AgentSelector, Caller, Kernel};
 use crate::door::calls::{Called, Terms};
 use crate::door::{DoorRefusal, Live, workload};
@@ -86,13 +85,25 @@ impl Kernel {
             Body::ExecutionCreated { digest, .. } => *digest,
             _ => return Err(Diagnosis::internal("a run without a beginning")),
         };
-        let (session, signer) = self.acting_session(caller, agent, key, &prepared)?;
+        let (session, signer) = self.acting_session(caller, agent, &prepared)?;
         let execution = session.execution;
-        self.services.doors.expect(execution, key);
+        let doors = Arc::clone(&self.services.doors);
+        let place = doors.reserve(execution, key).ok_or_else(|| {
+            Diagnosis::new(ErrorCode::Overloaded, "too many callers act as agents at once")
+                .hint("end some, or wait until their sessions are over")
+        })?;
+        doors.expect(execution, key);
         let (kernel, tenant, actor) = (self.clone(), caller.tenant.clone(), caller.actor.clone());
         // On a task of its own: a client that goes away must not leave a recorded run that nobody keeps.
-        let begun =
-            tokio::spawn(async move { kernel.begin_outside(&actor, tenant, &session, prepared).await });
+        let begun = tokio::spawn(async move {
+            let _place = place;
+            let begun = kernel.begin_outside(&actor, tenant, &session, prepared).await;
+            if begun.is_err() {
+                // Its driver may never ask.
+                doors.is_expected(session.execution);
+            }
+            begun
+        });
         begun.await.map_err(|error| Diagnosis::internal(error.to_string()))?.map_err(plain)?;
         let live = self.services.doors.live(execution, 0);
         let live = live.ok_or_else(|| Diagnosis::internal("the run ended as it began"))?;
@@ -126,6 +137,9 @@ impl Kernel {
     /// If it cannot be signed or recorded.
     pub async fn act_by(&self, acting: &Acting, act: Act<'_>) -> Result<Acted, Diagnosis> {
         let Act { id, tool, arguments, listener, cancel } = act;
+        if let Err(denial) = acting.live.count() {
+            return Ok(Acted::Denied(denial));
+        }
         let call = ToolCall { id: id.to_owned(), name: tool.to_owned(), arguments };
         let admitted = self.admit(acting, &call).map_err(|error| {
             Diagnosis::new(
@@ -156,15 +170,8 @@ impl Kernel {
         &self,
         caller: &Caller,
         agent: &str,
-        key: Option<ApiKeyId>,
         prepared: &Prepared,
     ) -> Result<(SmcpSession, KernelSigner), Diagnosis> {
-        let doors = &self.services.doors;
-        let by_key = key.map_or(0, |key| doors.of_key(key).len());
-        if doors.outside() >= OUTSIDE_MAX || by_key >= OUTSIDE_BY_KEY_MAX {
-            return Err(Diagnosis::new(ErrorCode::Overloaded, "too many callers act as agents at once")
-                .hint("end some, or wait until their sessions are over"));
-        }
         let ids = &self.services.ports.ids;
         let now = self.services.ports.clock.now();
         let plan = loop_plan(&prepared.manifest);

@@ -25,9 +25,6 @@ use crate::execution::loop_plan;
 use crate::port::{AgentState, Append, Claimed, SessionError, SmcpSession};
 use crate::record::RecordError;
 
-/// Runs of programs outside at the same time, on one node and by one key.
-pub(super) const OUTSIDE_MAX: usize = 64;
-pub(super) const OUTSIDE_BY_KEY_MAX: usize = 16;
 /// How long a run of a program outside may take to be ready.
 const READY_PATIENCE: Duration = Duration::from_secs(10);
 const READY_PAUSE: Duration = Duration::from_millis(5);
@@ -89,6 +86,7 @@ impl Kernel {
         let (Ok(id), Some(live)) = (Uuid::from_str(verified.session_id()), live) else {
             return Err(refused(SmcpCode::UnknownSession, "the session is over or was never opened").into());
         };
+        live.count().map_err(|denial| SmcpError::from(&denial))?;
         let (nonce, request) = (verified.nonce(), verified.request_id().key());
         let claimed = self.services.ports.sessions.claim(id, &nonce, &request);
         let recorded = match claimed.await.map_err(unkept)? {
@@ -252,17 +250,17 @@ impl Kernel {
         let context = prepared.manifest.spec.security_context.clone();
         let scope = context.unwrap_or_else(|| aegis_manifest::node::SecurityContext::DEFAULT_NAME.to_owned());
         agree(asked, agent.as_str(), (agent.as_str(), &scope))?;
-        let doors = &self.services.doors;
-        if doors.outside() >= OUTSIDE_MAX || doors.of_key(*key).len() >= OUTSIDE_BY_KEY_MAX {
-            let message = "too many sessions are open at once";
-            return Err(refused(SmcpCode::RateLimitExceeded, message).into());
-        }
         let plan = loop_plan(&prepared.manifest);
         let now = self.services.ports.clock.now();
         let limit = u32::try_from(plan.total_timeout_ms / 1000).unwrap_or(u32::MAX);
         let seconds = self.smcp().and_then(|smcp| smcp.token_ttl_seconds).unwrap_or(TOKEN_SECONDS_DEFAULT);
         let seconds = seconds.min(limit.max(1)).min(TOKEN_SECONDS_MAX);
         let execution = ExecutionId::from_uuid(self.services.ports.ids.uuid());
+        let place = self
+            .services
+            .doors
+            .reserve(execution, Some(*key))
+            .ok_or_else(|| refused(SmcpCode::RateLimitExceeded, "too many sessions are open at once"))?;
         let session = SmcpSession {
             id: execution.uuid(),
             tenant: tenant.clone(),
@@ -279,7 +277,10 @@ impl Kernel {
         let (key, tenant, begun) = (*key, tenant.clone(), session.clone());
         // On a task of its own: a client that goes away must not leave a recorded run that nobody keeps.
         let actor = Actor::default().then(ActorLink::Key { key });
-        let begun = tokio::spawn(async move { kernel.begin_outside(&actor, tenant, &begun, prepared).await });
+        let begun = tokio::spawn(async move {
+            let _place = place;
+            kernel.begin_outside(&actor, tenant, &begun, prepared).await
+        });
         begun.await.map_err(|error| Diagnosis::internal(error.to_string()))??;
         self.token(&session, (agent.as_str(), &scope), (now, seconds))
     }
@@ -291,6 +292,7 @@ impl Kernel {
         session: &SmcpSession,
         prepared: Prepared,
     ) -> Result<(), DoorRefusal> {
+        self.scheduler.admit()?;
         let scribe = self.scribe();
         let mut blobs = Vec::new();
         let mut created = prepared.created;
@@ -300,7 +302,7 @@ impl Kernel {
         let span = scribe.root_span();
         let bodies = [created, Body::ExecutionStarted {}, opened(session)];
         let append = Append {
-            tenant,
+            tenant: tenant.clone(),
             stream: StreamId::Execution(session.execution),
             expected: Some(0),
             events: bodies.into_iter().map(|body| scribe.event(span, actor, body)).collect(),
@@ -316,10 +318,16 @@ impl Kernel {
                 tokio::time::sleep(READY_PAUSE).await;
             }
         };
-        tokio::time::timeout(READY_PATIENCE, ready).await.map_err(|_| {
-            Diagnosis::new(ErrorCode::Overloaded, "the run was not ready in time").hint("try again soon")
-        })?;
-        Ok(())
+        if tokio::time::timeout(READY_PATIENCE, ready).await.is_ok() {
+            return Ok(());
+        }
+        // Nobody would ever speak in it.
+        let caller = Caller { tenant, actor: actor.clone() };
+        if let Err(error) = self.cancel(&caller, session.execution, true).await {
+            tracing::warn!(execution = %session.execution, error = %error.message, "a run that was not ready in time is over already");
+        }
+        let late = Diagnosis::new(ErrorCode::Overloaded, "the run was not ready in time");
+        Err(late.hint("try again soon").into())
     }
 
     /// The agent that a key acts as, as it would run now.

@@ -60,8 +60,19 @@ impl KernelSettings {
 
     /// Whether all that agents are judged by is the same.
     pub(crate) fn same_policy(&self, other: &Self) -> bool {
+        let (spec, others) = (&self.config.spec, &other.config.spec);
         self.policies == other.policies
-            && self.config.spec.security_contexts == other.config.spec.security_contexts
+            && spec.security_contexts == others.security_contexts
+            && spec.governance == others.governance
+    }
+
+    /// What of the rules on connections and labels cannot be understood: under such a configuration nothing would be
+    /// permitted.
+    ///
+    /// # Errors
+    /// The first entry that is wrong, by its field.
+    pub fn check_rules(config: &aegis_manifest::NodeConfig) -> Result<(), String> {
+        crate::monitor::check_rules(config)
     }
 }
 

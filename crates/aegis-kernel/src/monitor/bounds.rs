@@ -35,7 +35,8 @@ pub(super) fn told(denial: &Denial) -> String {
     format!("{code} ({rule}). {condition}{more} To permit it: {remedy}")
 }
 
-fn beginning(text: &str, most: usize) -> &str {
+/// Whole characters, at most so many bytes of them.
+pub(super) fn beginning(text: &str, most: usize) -> &str {
     text.get(..text.floor_char_boundary(most)).unwrap_or_default()
 }
 

@@ -300,8 +300,37 @@ async fn a_refusal_is_recorded_with_what_the_model_is_told() {
         assert_eq!(made_up, expected(ActionKind::Tool, recorded, (0, 0), "{\"a\":2,\"b\":1}"), "{name:?}");
     }
     // What has no canonical form is recorded as it was written.
-    let call = call("fs.read", json!({"n": 9_007_199_254_740_993_u64}));
-    assert_eq!(refuse(tool(&call).target).await.6, "{\"n\":9007199254740993}");
+    let exact = call("fs.read", json!({"n": 9_007_199_254_740_993_u64}));
+    assert_eq!(refuse(tool(&exact).target).await.6, "{\"n\":9007199254740993}");
+    // Of what is long, its beginning.
+    let long = call("fs.write", json!({"content": "ü".repeat(1 << 20)}));
+    let recorded: Value = serde_json::from_str(&refuse(tool(&long).target).await.6).unwrap();
+    assert_eq!(recorded["bytes"], (2 << 20) + r#"{"content":""}"#.len());
+    let begins = recorded["begins"].as_str().unwrap();
+    assert!(begins.starts_with(r#"{"content":"üü"#) && begins.len() <= 16 << 10, "{}", begins.len());
+}
+
+#[tokio::test]
+async fn a_secret_in_a_call_that_is_signed_outside_is_refused_and_not_recorded() {
+    let signing = Signing::new();
+    let (mut ledger, journal) = waiting();
+    ledger.scribe.redaction = crate::redaction::Redaction::knowing(Redactor::new([("key", SECRET)]).unwrap());
+    let leaking = call("fs.write", json!({"content": format!("it is {SECRET}")}));
+    let admitted = signing.admit(&ledger, &leaking);
+    let of = |proof| Action {
+        target: Target::Tool { turn: 0, index: 0, call: &leaking, facts: None, proof },
+        generation: 1,
+    };
+    let denial = stages::withhold(&ledger, &of(Proof::Client(&admitted))).unwrap_err();
+    assert_eq!((denial.code, denial.rule.as_str()), (DenialCode::InvalidArguments, "node:secrets"));
+    assert!(stages::withhold(&ledger, &of(Proof::Nobody)).is_ok(), "a model's calls were cleaned before");
+    stages::record_denial(&mut ledger, &of(Proof::Client(&admitted)), denial).await.unwrap();
+    assert_eq!(refusal(&journal).6, r#"{"content":"it is [secret:key]"}"#);
+    let clean = call("fs.write", json!({"content": "nothing"}));
+    let admitted = signing.admit(&ledger, &clean);
+    let target =
+        Target::Tool { turn: 0, index: 0, call: &clean, facts: None, proof: Proof::Client(&admitted) };
+    assert!(stages::withhold(&ledger, &Action { target, generation: 1 }).is_ok());
 }
 
 /// Records an intent and what came of it.

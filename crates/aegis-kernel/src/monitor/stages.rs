@@ -19,6 +19,8 @@ use crate::port::ToolError;
 use crate::record::{Ledger, RecordError};
 use crate::redaction;
 
+/// Most bytes of the arguments of a refused action that are recorded.
+const DENIED_ARGUMENTS_BYTES_MAX: usize = 16 << 10;
 /// What a model is told of a tool call that was given up.
 const INTERRUPTED: &str =
     "interrupted: it is not known whether this call took effect. Look before you repeat it.";
@@ -58,6 +60,21 @@ pub(crate) fn authenticate(
 /// epochs are compared here once they can be.
 pub(crate) fn freeze(_ledger: &Ledger) -> Result<(), Denial> {
     Ok(())
+}
+
+/// A call that somebody else has signed cannot be made without the secret it holds: neither its tool nor the record may
+/// be given that. What a model calls was cleaned when the model answered.
+pub(crate) fn withhold(ledger: &Ledger, action: &Action<'_>) -> Result<(), Denial> {
+    let Target::Tool { call, proof: Proof::Client(_), .. } = action.target else { return Ok(()) };
+    if redaction::is_clean(&ledger.scribe.redaction.redactor(), call) {
+        return Ok(());
+    }
+    Err(Denial {
+        code: DenialCode::InvalidArguments,
+        rule: "node:secrets".to_owned(),
+        message: "the call holds a secret that this node keeps".to_owned(),
+        remedy: "leave it out: the node gives credentials to tools itself".to_owned(),
+    })
 }
 
 /// What policies see of the execution, with what the action brings. Nothing weighs risk on this version.
@@ -156,8 +173,9 @@ pub(crate) async fn record_denial(
                 Proof::Kernel { .. } | Proof::Nobody => ActionKind::Tool,
                 Proof::Client(_) => ActionKind::External,
             };
-            let name = ledger.scribe.redaction.redactor().redact(&call.name).into_owned();
-            (kind, recordable_name(&name), turn, index, recordable(&call.arguments))
+            let mut call = call.clone();
+            redaction::call(&ledger.scribe.redaction.redactor(), &mut call);
+            (kind, recordable_name(&call.name), turn, index, denied_arguments(&call.arguments))
         }
     };
     let told = bounds::told(&denial);
@@ -180,6 +198,17 @@ pub(crate) async fn record_denial(
 /// Canonical JSON (RFC 8785); what has no canonical form is refused, and recorded as the model wrote it.
 fn recordable(arguments: &Value) -> Vec<u8> {
     canonical::to_bytes(arguments).unwrap_or_else(|_| arguments.to_string().into_bytes())
+}
+
+/// What was refused is told, but not at any length.
+fn denied_arguments(arguments: &Value) -> Vec<u8> {
+    let bytes = recordable(arguments);
+    if bytes.len() <= DENIED_ARGUMENTS_BYTES_MAX {
+        return bytes;
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    let begins = bounds::beginning(&text, DENIED_ARGUMENTS_BYTES_MAX);
+    recordable(&json!({"begins": begins, "bytes": bytes.len()}))
 }
 
 /// A tool name a model made up is text; only what looks like a name goes into the record's columns.

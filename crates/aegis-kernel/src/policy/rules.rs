@@ -48,3 +48,33 @@ impl Rules {
         (self.epoch() == epoch).then_some(Held(held))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn settings(spec: &str) -> KernelSettings {
+        let text =
+            format!("apiVersion: 100monkeys.ai/v1\nkind: NodeConfig\nmetadata: {{name: a}}\nspec:\n{spec}");
+        let config = aegis_manifest::parse_node_config(&text, "c.yaml", &|_| None).unwrap().document;
+        KernelSettings { config: Arc::new(config), policies: Arc::new([]), bootstrap: "".into() }
+    }
+
+    #[tokio::test]
+    async fn whatever_agents_are_judged_by_begins_an_epoch_and_nothing_else_does() {
+        let before = "  network: {port: 8088}\n";
+        for (after, epoch) in [
+            ("  network: {port: 8099}\n", 1),
+            ("  governance: {network: {denylist: [evil.example]}}\n", 2),
+            ("  governance: {tool_labels: [{tool_pattern: 'fs.*', sensitive: true}]}\n", 2),
+            ("  governance: {label_rules: {untrusted-sensitive-egress: false}}\n", 2),
+            ("  security_contexts: [{name: a, capabilities: []}]\n", 2),
+        ] {
+            let rules = Rules::new(settings(before));
+            assert_eq!(rules.replace(settings(after)).await, epoch, "{after}");
+            assert_eq!(rules.hold(1).await.is_some(), epoch == 1, "{after}");
+        }
+    }
+}

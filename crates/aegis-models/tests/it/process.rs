@@ -16,9 +16,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 "#;
 
-fn settings(folder: &Path) -> Option<ProcessSettings> {
+fn settings(test: &str, folder: &Path) -> Option<ProcessSettings> {
     if std::process::Command::new("python3").arg("--version").output().is_err() {
-        eprintln!("SKIP process: python3 is not installed");
+        eprintln!("SKIP {test}: python3 is not installed");
         return None;
     }
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -44,7 +44,7 @@ fn lives(pid: &str) -> bool {
 #[tokio::test]
 async fn it_is_started_watched_and_stopped() {
     let folder = tempfile::tempdir().unwrap();
-    let Some(settings) = settings(folder.path()) else { return };
+    let Some(settings) = settings("it_is_started_watched_and_stopped", folder.path()) else { return };
     let url = settings.ready_url.clone();
     let process = ProviderProcess::start(settings).unwrap();
     assert_eq!(process.ready(Duration::from_secs(60)).await, Ok(()));
@@ -69,7 +69,7 @@ async fn it_is_started_watched_and_stopped() {
 #[tokio::test]
 async fn what_a_dead_daemon_left_is_ended_first() {
     let folder = tempfile::tempdir().unwrap();
-    let Some(settings) = settings(folder.path()) else { return };
+    let Some(settings) = settings("what_a_dead_daemon_left_is_ended_first", folder.path()) else { return };
     let old = ProviderProcess::start(settings.clone()).unwrap();
     assert_eq!(old.ready(Duration::from_secs(60)).await, Ok(()));
     let first = pid(folder.path());

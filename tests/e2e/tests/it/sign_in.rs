@@ -50,7 +50,7 @@ fn agent() -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_person_signs_in_at_a_tool_server_and_no_token_is_seen_again() {
     let far = OauthServer::start(OauthTricks::default()).await.unwrap();
-    let node = node(&far, "{}").await;
+    let mut node = node(&far, "{}").await;
     let shown = || node.run(&["server", "show", "far"]).ok().stdout;
     until("it says what it lacks", || shown().contains("aegis server login far"));
     let (url, told) = login(&node, &far);
@@ -73,6 +73,7 @@ async fn a_person_signs_in_at_a_tool_server_and_no_token_is_seen_again() {
 
     let journal = node.run(&["audit", "query", "--output", "json"]).ok().stdout;
     let home = node.home().to_owned();
+    assert!(far.issued().len() >= 2, "tokens to look for");
     for token in far.issued() {
         assert!(!journal.contains(&token) && !run.stdout.contains(&token), "{token}");
         assert!(!node.daemon_log().contains(&token), "{token} is in the log");
@@ -84,6 +85,15 @@ async fn a_person_signs_in_at_a_tool_server_and_no_token_is_seen_again() {
     until("it is signed out", || shown().contains("aegis server login far"));
     let names = node.run(&["secret", "list"]).ok().stdout;
     assert!(!names.contains("oauth/far"), "{names}");
+    node.stop_daemon();
+    let record = crate::redaction::record(node.home(), |blob| blob).await;
+    assert!(
+        record.iter().any(|text| text.contains("[secret:oauth/far/access_token]")),
+        "what was echoed is there"
+    );
+    for token in far.issued() {
+        assert!(!record.iter().any(|text| text.contains(&token)), "{token} is on record");
+    }
 }
 
 /// Files below `folder` that hold `text`.

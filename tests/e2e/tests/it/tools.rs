@@ -233,5 +233,9 @@ async fn a_volume_of_which_nothing_is_permitted_is_there_and_empty() {
     node.deploy(&manifest);
     let run = node.run(&["task", "execute", "shut-out", "--input", "{}", "--follow"]).ok();
     assert!(run.stdout.contains("Tool: cmd.run ls -a /workspace"), "{}", run.stdout);
+    let listed = &tool_results(&node)[0];
+    let names: Vec<&str> =
+        listed.lines().filter(|line| line.starts_with('.') || line.contains('/')).collect();
+    assert!(listed.contains("exit_code: 0") && names == [".", ".."], "{listed}");
     assert!(run.stdout.contains("DENIED (PATH_NOT_ALLOWED)"), "{}", run.stdout);
 }

@@ -142,6 +142,9 @@ async fn a_script_grades_with_json() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_validator_reaches_neither_volume_control_socket_nor_network() {
+    let listening = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listening.local_addr().unwrap().port();
+    std::net::TcpStream::connect(("127.0.0.1", port)).expect("outside it answers");
     let program = r#"
 import json, os, socket
 reached = []
@@ -155,14 +158,15 @@ try:
     reached.append("removal")
 except OSError:
     pass
-sockets = [path for path in ("/run/aegis/control.sock", os.environ.get("AEGIS_CONTROL_SOCKET", "")) if path]
-for path in sockets:
-    if os.path.exists(path):
-        reached.append(path)
-if "AEGIS_CONTROL_SOCKET" in os.environ:
-    reached.append("environment")
 try:
-    socket.create_connection(("127.0.0.1", 8088), timeout=1)
+    reached += [name for name in os.listdir("/run/aegis") if name != "candidate"]
+except OSError:
+    reached += [name for name in ("control.sock", "api", "egress") if os.path.exists("/run/aegis/" + name)]
+for name in ("AEGIS_CONTROL_SOCKET", "AEGIS_API_SOCKET"):
+    if name in os.environ:
+        reached.append(name)
+try:
+    socket.create_connection(("127.0.0.1", PORT), timeout=1)
     reached.append("network")
 except OSError:
     pass
@@ -170,6 +174,7 @@ with open("/tmp/own", "w") as own:
     own.write("x")
 print(json.dumps({"score": 0.0 if reached else 1.0, "reasoning": "reached: " + " ".join(reached)}))
 "#;
+    let program: &str = program.replace("PORT", &port.to_string()).leak();
     let verdicts = says(
         agent(program, "done", ["", ""]),
         "      - {type: script, command: [python3, /workspace/out.txt]}\n",

@@ -138,7 +138,7 @@ async fn what_an_agent_writes_does_not_act_on_a_terminal() {
     }))
     .start()
     .await;
-    let followed = follow(&node, &worker("painter", ""));
+    let followed = follow(&node, &worker("painter", "")).ok();
     let execution = crate::observe::newest_execution(&node);
     let shown = [
         followed,
@@ -154,6 +154,8 @@ async fn what_an_agent_writes_does_not_act_on_a_terminal() {
         };
         assert!(!text.contains(acts), "{}", text.escape_debug());
     }
+    let verbose = node.run(&["task", "logs", &execution, "--verbose"]).ok().stdout;
+    assert!(verbose.contains("gnp.exe"), "what cannot act is shown: {verbose}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -70,7 +70,7 @@ async fn a_providers_key_is_nowhere_but_at_the_provider() {
     const KEY: &str = "sk-canary-7f3a9b2c5d8e1f40";
     let log = tempfile::tempdir().unwrap();
     let heard = log.path().join("heard");
-    let node = with_key(puppet(), &heard, KEY).await;
+    let mut node = with_key(puppet(), &heard, KEY).await;
     node.deploy(&worker("worker", ""));
     let done = run(
         &node,
@@ -78,6 +78,9 @@ async fn a_providers_key_is_nowhere_but_at_the_provider() {
         &python("import os; print(dict(os.environ)); print(open('/proc/self/environ').read())"),
     );
     assert_eq!(done.status["status"], "completed");
+    let requests = node.model.requests();
+    let sent = requests.last().unwrap().headers.get("authorization").cloned();
+    assert_eq!(sent, Some(format!("Bearer {KEY}")), "the provider was given it");
     // A model nobody has: the provider's refusal is told, without the key.
     let seen: String = [
         node.run(&["config", "show"]),
@@ -92,18 +95,30 @@ async fn a_providers_key_is_nowhere_but_at_the_provider() {
     .concat();
     assert!(!seen.contains(KEY) && !seen.contains(&node.token()), "no answer holds a secret");
     assert!(!node.daemon_log().contains(KEY) && !node.daemon_log().contains(&node.token()), "nor the log");
-    assert!(!done.results.join("").contains(KEY), "nor the sandbox");
+    // What is redacted leaves its mark, so that there is none says that nothing was there.
+    let inside = done.results.join("");
+    assert!(inside.contains("PATH"), "{inside}");
+    for part in [KEY, "[secret:", "AEGIS_E2E_PROVIDER_KEY"] {
+        assert!(!inside.contains(part), "nor the sandbox: {inside}");
+    }
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
         let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line);
         assert!(!line.contains(KEY) && !line.contains(&node.token()), "nor a command line: {line}");
     }
-    for file in ["journal.db", "journal.db-wal", "keys.db", "checkpoints"] {
-        let bytes = std::fs::read(node.home().join(file)).unwrap_or_default();
+    let request = std::fs::read_to_string(&heard).unwrap();
+    assert!(!request.is_empty() && !request.contains(KEY), "nor a request's body");
+    let token = node.token();
+    node.stop_daemon();
+    let record = crate::redaction::record(node.home(), |blob| blob).await;
+    assert!(record.len() > 10, "{}", record.len());
+    for text in record {
+        assert!(!text.contains(KEY) && !text.contains(&token), "nor the record: {text}");
+    }
+    for file in ["journal.db", "keys.db", "checkpoints"] {
+        let bytes = std::fs::read(node.home().join(file)).unwrap();
         assert!(!bytes.windows(KEY.len()).any(|part| part == KEY.as_bytes()), "nor `{file}`");
     }
-    let request = std::fs::read_to_string(&heard).unwrap_or_default();
-    assert!(!request.contains(KEY), "nor a request's body");
 }
 
 /// A node whose provider's key comes from the environment.

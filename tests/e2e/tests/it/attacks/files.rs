@@ -54,9 +54,9 @@ async fn paths_that_leave_the_volume_are_denied_in_every_tool() {
 async fn a_pattern_does_not_lead_outside() {
     let node = node().await;
     let calls = [
-        call("fs.glob", &json!({"path": "/workspace", "pattern": "../../etc/*"})),
+        call("fs.glob", &json!({"path": "/workspace", "pattern": "../../../tok*"})),
         call("fs.glob", &json!({"path": "/workspace", "pattern": "/etc/*"})),
-        call("fs.grep", &json!({"path": "/workspace", "pattern": "root", "glob": "../../etc/passwd"})),
+        call("fs.grep", &json!({"path": "/workspace", "pattern": "root", "glob": "../../../token"})),
         call("fs.grep", &json!({"path": "/workspace", "pattern": "root", "include": "/etc/passwd"})),
         call("cmd.run", &json!({"command": "cat", "args": ["/etc/shadow"], "cwd": "/workspace/../root"})),
         call("cmd.run", &json!({"command": "sh", "args": ["-c", "cat /etc/shadow; cat /proc/1/environ"]})),
@@ -67,6 +67,9 @@ async fn a_pattern_does_not_lead_outside() {
         let leaked = ["root:x:", "root:*", "passwd:", "/etc/hosts", "AEGIS_CONTROL"];
         assert!(leaked.iter().all(|leak| !text.contains(leak)), "{call}: {text}");
     }
+    let token = node.token();
+    assert!(!run.results[0].contains("token"), "{}", run.results[0]);
+    assert!(run.results.iter().all(|text| !text.contains(&token)), "{:#?}", run.results);
 }
 
 #[tokio::test(flavor = "multi_thread")]

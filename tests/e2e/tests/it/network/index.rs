@@ -9,7 +9,6 @@ use super::fetch::{config, fetcher, fetching};
 use super::{connecting, is_root, python, running};
 use crate::observe::{can_run, events, follow, tool_results};
 
-const TEST: &str = "pip_installs_from_the_permitted_index";
 /// A small package without dependencies.
 const PACKAGE: &str = "six";
 /// Prints the index's address, then each host that its page of a package links to, as pip on this machine sees them.
@@ -23,23 +22,23 @@ print(index)
 for host in sorted({urllib.parse.urlsplit(link).netloc for link in links + [index]}): print(host)";
 
 /// The index and the hosts it takes; says why where there is none.
-fn index() -> Option<(String, Vec<String>)> {
+fn index(test: &str) -> Option<(String, Vec<String>)> {
     let looked = Command::new("/usr/bin/python3").args(["-c", LOOK, PACKAGE]).output();
     let output = match looked {
         Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).into_owned(),
         Ok(_) => {
-            eprintln!("SKIP {TEST}: no package index answers here, or pip is not installed");
+            eprintln!("SKIP {test}: no package index answers here, or pip is not installed");
             return None;
         }
         Err(error) => {
-            eprintln!("SKIP {TEST}: /usr/bin/python3 cannot be run: {error}");
+            eprintln!("SKIP {test}: /usr/bin/python3 cannot be run: {error}");
             return None;
         }
     };
     let mut lines = output.lines().map(str::to_owned);
-    let index = lines.next()?;
+    let index = lines.next().expect("the index that was just asked");
     if !index.starts_with("https://") {
-        eprintln!("SKIP {TEST}: the package index is not reached by https");
+        eprintln!("SKIP {test}: the package index is not reached by https");
         return None;
     }
     Some((index, lines.collect()))
@@ -58,10 +57,11 @@ fn ranges(host: &str) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pip_installs_from_the_permitted_index() {
-    if !is_root(TEST) {
+    let test = "pip_installs_from_the_permitted_index";
+    if !is_root(test) {
         return;
     }
-    let Some((index, hosts)) = index() else { return };
+    let Some((index, hosts)) = index(test) else { return };
     let mut addresses: Vec<String> = hosts.iter().flat_map(|host| ranges(host)).collect();
     addresses.sort();
     addresses.dedup();
@@ -78,7 +78,7 @@ async fn pip_installs_from_the_permitted_index() {
         .start()
         .await;
     let manifest = connecting("installing", &[hosts, addresses].concat());
-    if !can_run(&node, &manifest, TEST) {
+    if !can_run(&node, &manifest, test) {
         return;
     }
     follow(&node, &manifest).ok();
@@ -90,15 +90,16 @@ async fn pip_installs_from_the_permitted_index() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_of_the_index_is_fetched_over_tls() {
-    if !is_root(TEST) {
+    let test = "a_page_of_the_index_is_fetched_over_tls";
+    if !is_root(test) {
         return;
     }
-    let Some((index, hosts)) = index() else { return };
+    let Some((index, hosts)) = index(test) else { return };
     let addresses: Vec<String> = hosts.iter().flat_map(|host| ranges(host)).collect();
     let page = format!("{index}/{PACKAGE}/");
     let node = Node::with(fetching(&[page])).config(&config(&hosts, &addresses)).start().await;
     let manifest = fetcher("reading", &[hosts, addresses].concat());
-    if !can_run(&node, &manifest, TEST) {
+    if !can_run(&node, &manifest, test) {
         return;
     }
     follow(&node, &manifest).ok();
