@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use aegis_api::{Checkpoint, LogHead, Page};
-use aegis_core::{Body, Diagnosis, ErrorCode, Event, Intent, Timestamp};
+use aegis_core::{Body, Diagnosis, ErrorCode, Event, Intent, Tenant, Timestamp};
 use aegis_kernel::Caller;
 use aegis_kernel::port::EventQuery;
 use axum::Extension;
@@ -32,7 +32,7 @@ pub(super) struct Listing {
     cursor: Option<String>,
 }
 
-/// Events that match. The node's owner reads all tenants', unless a tenant is named; the cursor is a `seq`.
+/// Events that match, newest or oldest first; the cursor is a `seq`.
 pub(super) async fn events(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
@@ -56,7 +56,7 @@ pub(super) async fn events(
     let wanted = EventQuery {
         after: cursor.filter(|_| !filter.newest_first),
         before: cursor.filter(|_| filter.newest_first),
-        tenant: headers.contains_key(aegis_api::header::TENANT).then_some(caller.tenant),
+        tenant: readable(&caller, &headers),
         stream: filter
             .stream
             .map(|text| text.parse())
@@ -82,6 +82,12 @@ pub(super) async fn events(
         }
     }
     Ok(json(&Page { items, next_cursor }))
+}
+
+/// Whose events are read: the node's owner reads all tenants', unless a tenant is named; a key never further than its own.
+fn readable(caller: &Caller, headers: &HeaderMap) -> Option<Tenant> {
+    let named = headers.contains_key(aegis_api::header::TENANT);
+    (named || !caller.actor.is_person()).then(|| caller.tenant.clone())
 }
 
 /// Puts the envelope of a signed call in the place of its reference.
@@ -121,8 +127,20 @@ pub(super) async fn head(State(app): State<Arc<App>>) -> Answer {
     Ok(json(&LogHead { size: head.size, root: head.root.to_string() }))
 }
 
-pub(super) async fn prove(State(app): State<Arc<App>>, Path(seq): Path<String>) -> Answer {
+pub(super) async fn prove(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    Path(seq): Path<String>,
+) -> Answer {
     let seq: u64 = id("event", &seq)?;
+    if let Some(tenant) = readable(&caller, &headers) {
+        let only =
+            EventQuery { after: seq.checked_sub(1), tenant: Some(tenant), limit: 1, ..EventQuery::default() };
+        if app.journal().events(&only).await?.first().is_none_or(|event| event.seq != seq) {
+            return Err(Diagnosis::not_found("event", seq).hint("see `aegis audit query`").into());
+        }
+    }
     Ok(json(&app.evidence.prove(seq).await?))
 }
 

@@ -6,6 +6,7 @@ use aegis_e2e::Node;
 use serde_json::json;
 
 use super::{bodies, puppet, python, run, until, volume_of};
+use crate::door::{Peer, make_key};
 use crate::manifests::worker;
 
 /// Sends one request with exactly these header lines and gives status and body.
@@ -141,6 +142,39 @@ async fn another_tenant_sees_nothing() {
         let page: serde_json::Value = serde_json::from_str(body.trim()).unwrap_or_else(|_| panic!("{body}"));
         assert_eq!(page["items"], json!([]), "{path}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_reads_the_record_of_its_own_tenant_alone() {
+    let node = Node::with(puppet()).start().await;
+    let words = ["--tenant", "other", "key", "create", "reader", "--role", "viewer", "--output", "json"];
+    let key = node.run(&words).ok().json()["key"].as_str().unwrap().to_owned();
+    let own = Peer::attest(&node, &speaker(&node), 1);
+    assert_eq!(own.call(&node, 1, "fs.list", json!({"path": "/workspace/private-words"})).0, 200);
+    let read = |bearer: &str, path: &str| crate::door::send(&node, ("GET", path), bearer, b"");
+    let listing = "/v1/audit/events?envelopes=true&limit=1000";
+    let (code, all) = read(&node.token(), listing);
+    assert!(code == 200 && all.to_string().contains("private-words"), "the owner reads everything: {all}");
+    let (code, seen) = read(&key, listing);
+    assert_eq!(code, 200, "{seen}");
+    let events = |page: &serde_json::Value| page["items"].as_array().unwrap().clone();
+    let own: Vec<_> = events(&all).into_iter().filter(|event| event["tenant"] == "other").collect();
+    assert!(!own.is_empty() && own.len() < events(&all).len(), "{all}");
+    assert_eq!(events(&seen), own);
+    for event in events(&all) {
+        let expected = if event["tenant"] == "other" { 200 } else { 404 };
+        let path = format!("/v1/audit/prove/{}", event["seq"]);
+        let (code, proof) = read(&key, &path);
+        assert_eq!(code, expected, "{event}: {proof}");
+        assert_eq!(read(&node.token(), &path).0, 200, "{event}");
+    }
+    assert_eq!(read(&key, "/v1/audit/prove/1000000").0, 404);
+}
+
+/// A key of the tenant `default` that speaks as an agent.
+fn speaker(node: &Node) -> String {
+    node.deploy(&worker("speaker", ""));
+    make_key(node, "speaker", "agent", Some("speaker")).1
 }
 
 #[tokio::test(flavor = "multi_thread")]
