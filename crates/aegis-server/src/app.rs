@@ -69,6 +69,8 @@ pub(crate) struct App {
     pub(crate) refusals: Refusals,
     pub(crate) turns: Turns,
     pub(crate) configured: RwLock<Configured>,
+    /// Held by whoever takes models and the configuration anew: a reload, or a changed secret.
+    pub(crate) taking: tokio::sync::Mutex<()>,
     pub(crate) router: Arc<Router>,
     pub(crate) secrets: Arc<NodeSecrets>,
     pub(crate) providers: Arc<Providers>,

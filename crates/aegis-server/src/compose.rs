@@ -97,6 +97,7 @@ pub(crate) async fn compose(
         sandbox: sandbox.clone(),
         secrets: secrets.clone(),
         door: door.clone(),
+        journal: store.clone(),
         clock: clock.clone(),
         ids: ids.clone(),
     };

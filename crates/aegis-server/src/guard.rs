@@ -6,11 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aegis_api::is_loopback;
-use aegis_core::{
-    Actor, ActorLink, Body, Diagnosis, Durability, ErrorCode, EventId, KeyRole, NewEvent, SpanContext,
-    SpanId, StreamId, Tenant, TraceId,
-};
-use aegis_kernel::port::Append;
+use aegis_core::{Actor, ActorLink, Body, Diagnosis, ErrorCode, KeyRole, Tenant};
 use aegis_kernel::{Caller, Speaker};
 use aegis_store::ApiKey;
 use axum::extract::{Request, State};
@@ -311,32 +307,6 @@ async fn record(app: &App, counts: &BTreeMap<Foreign, u64>) -> Result<(), aegis_
         return Ok(());
     }
     app.kernel.journal().append(append).await.map(drop)
-}
-
-impl App {
-    /// Events of the node itself, each in a trace of its own.
-    pub(crate) fn fleet_events(&self, bodies: impl Iterator<Item = Body>) -> Append {
-        let events = bodies.map(|body| {
-            let (mut trace, mut span) = ([0u8; 16], [0u8; 8]);
-            self.ids.fill(&mut trace);
-            self.ids.fill(&mut span);
-            let span = SpanContext {
-                trace_id: TraceId::from_bytes(trace),
-                span_id: SpanId::from_bytes(span),
-                parent_span_id: None,
-            };
-            let id = EventId::from_uuid(self.ids.uuid());
-            NewEvent { id, at: self.clock.now(), span, actor: Actor::daemon(), body }
-        });
-        Append {
-            tenant: Tenant::default_tenant(),
-            stream: StreamId::Fleet,
-            expected: None,
-            events: events.collect(),
-            blobs: Vec::new(),
-            durability: Durability::Process,
-        }
-    }
 }
 
 #[cfg(test)]

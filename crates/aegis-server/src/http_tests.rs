@@ -19,6 +19,8 @@ use crate::app::App;
 use crate::folder::Folder;
 use crate::{TOKEN_FILE, compose, listen, load_config, routes, serve};
 
+mod acts;
+
 struct Node {
     app: Arc<App>,
     home: tempfile::TempDir,

@@ -8,6 +8,7 @@ mod app;
 mod compose;
 mod config;
 mod evidence;
+mod fleet;
 mod folder;
 mod follow;
 mod guard;

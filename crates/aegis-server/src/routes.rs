@@ -6,6 +6,7 @@ mod executions;
 mod inside;
 mod keys;
 mod node;
+mod person;
 mod policy;
 mod secrets;
 mod servers;
@@ -39,6 +40,8 @@ pub(crate) use node::notice;
 
 /// Longest time for an answer that is no stream.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time for a client to send its body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 /// Items of a page, if the request does not say.
 const PAGE_DEFAULT: usize = 50;
 /// Most items of a page.
@@ -91,11 +94,14 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/", get(node::root))
         .layer(from_fn_with_state(app.clone(), finish));
     let streams = Router::new()
-        .route("/v1/tools/{name}/call", post(tool_calls::call))
         .route("/v1/agents/{id}/events", get(agents::events))
         .route("/v1/executions/{id}/events", get(executions::events))
         .route("/v1/executions/{id}/stream", get(executions::events));
-    let inside = answers.merge(streams).merge(smcp::routes());
+    // It may take longer than an answer; a stream it is not.
+    let calls = Router::new()
+        .route("/v1/tools/{name}/call", post(tool_calls::call))
+        .layer(from_fn_with_state(app.clone(), finish_late));
+    let inside = answers.merge(calls).merge(streams).merge(smcp::routes());
     let mcp = crate::mcp::service(app, inside.clone().with_state(app.clone()));
     inside
         .route_service("/mcp", mcp)
@@ -108,10 +114,20 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
 /// Ends an answer that takes too long, and puts the log's head on it.
 async fn finish(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let evident = request.uri().path().starts_with("/v1/");
-    let Ok(mut response) = tokio::time::timeout(ANSWER_TIMEOUT, next.run(request)).await else {
-        return Refused::from(Diagnosis::new(ErrorCode::Overloaded, "the answer took too long"))
-            .into_response();
-    };
+    let answered = tokio::time::timeout(ANSWER_TIMEOUT, next.run(request)).await;
+    let response = answered.unwrap_or_else(|_| {
+        Refused::from(Diagnosis::new(ErrorCode::Overloaded, "the answer took too long")).into_response()
+    });
+    ended(&app, response, evident).await
+}
+
+/// Ends an answer that has a limit of its own.
+async fn finish_late(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    ended(&app, next.run(request).await, true).await
+}
+
+/// The answer with the log's head, if it is `evident`, and kept by nobody on its way.
+async fn ended(app: &App, mut response: Response, evident: bool) -> Response {
     if evident && let Ok(head) = app.journal().head().await {
         let headers = response.headers_mut();
         headers.insert(aegis_api::header::CHECKPOINT_SIZE, HeaderValue::from(head.size));
@@ -140,9 +156,25 @@ fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Refused> {
     })
 }
 
+/// Does `work` on a task of its own: a client that goes away in between leaves nothing half done or unrecorded.
+async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Refused>> + Send + 'static,
+) -> Result<T, Refused> {
+    tokio::spawn(work).await.map_err(|error| Diagnosis::internal(error.to_string()))?
+}
+
 /// The body's bytes.
 async fn bytes(body: Body) -> Result<Bytes, Refused> {
-    axum::body::to_bytes(body, REQUEST_BYTES_MAX).await.map_err(|_| {
+    bytes_within(BODY_TIMEOUT, body).await
+}
+
+async fn bytes_within(time: Duration, body: Body) -> Result<Bytes, Refused> {
+    let whole = tokio::time::timeout(time, axum::body::to_bytes(body, REQUEST_BYTES_MAX));
+    let whole = whole.await.map_err(|_| {
+        let what = format!("the body did not come within {} s", time.as_secs());
+        Refused::with_status(Diagnosis::new(ErrorCode::InvalidInput, what), StatusCode::REQUEST_TIMEOUT)
+    })?;
+    whole.map_err(|_| {
         let what = format!("the body is larger than {REQUEST_BYTES_MAX} bytes, or broke off");
         Refused::with_status(Diagnosis::new(ErrorCode::InvalidInput, what), StatusCode::PAYLOAD_TOO_LARGE)
     })
@@ -186,4 +218,16 @@ fn id<T: std::str::FromStr>(kind: &str, text: &str) -> Result<T, Refused> {
 
 fn page_size(limit: Option<usize>) -> usize {
     limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_that_does_not_come_is_not_waited_for() {
+        let silent = Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
+        let refused = bytes_within(Duration::from_millis(20), silent).await.unwrap_err();
+        assert_eq!(refused.0.status, 408, "{refused:?}");
+    }
 }

@@ -1,5 +1,6 @@
 //! The node's secrets: which store keeps them, and what of the configuration refers to them.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
@@ -13,6 +14,7 @@ use aegis_store::{
     SECRETS_KEY_VARIABLE,
 };
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio::sync::Mutex;
 
 use crate::app::App;
 use crate::compose::store_failed;
@@ -102,22 +104,49 @@ pub(crate) async fn hand_out(
 
 /// Keeps the secrets of `tenant` out of the daemon's log.
 pub(crate) async fn leave_out_of_log(secrets: &dyn Secrets, tenant: &Tenant) {
-    let known = match secrets.known(tenant).await {
-        Ok(known) => known,
-        Err(error) => {
-            tracing::warn!(%error, "what the log must leave out is not known");
-            return;
-        }
-    };
+    if let Err(error) = left_out(secrets, tenant).await {
+        tracing::warn!(%error, "what the log must leave out is not known");
+    }
+}
+
+async fn left_out(secrets: &dyn Secrets, tenant: &Tenant) -> Result<(), String> {
+    let known = secrets.known(tenant).await.map_err(|error| error.to_string())?;
     let pairs = known.iter().map(|secret| (secret.name.as_str(), secret.value.expose_secret()));
-    match Redactor::new(pairs) {
-        Ok(redactor) => leave_out(tenant, redactor),
-        Err(error) => tracing::warn!(%error, "what the log must leave out cannot be looked for"),
+    leave_out(tenant, Redactor::new(pairs).map_err(|error| error.to_string())?);
+    Ok(())
+}
+
+/// Keeps what is handed out, whenever and to whichever tenant's use, out of the daemon's log.
+pub(crate) struct OutOfLog {
+    secrets: Arc<dyn Secrets>,
+    /// What was known of each tenant when its secrets were last left out.
+    revisions: Mutex<BTreeMap<Tenant, u64>>,
+}
+
+impl OutOfLog {
+    pub(crate) fn new(secrets: Arc<dyn Secrets>) -> Self {
+        Self { secrets, revisions: Mutex::default() }
+    }
+
+    /// Leaves out what is known by now; before a value goes to whoever may say it again.
+    ///
+    /// # Errors
+    /// If it cannot be known, or not be looked for: then nothing may be handed out.
+    pub(crate) async fn keep(&self, tenant: &Tenant) -> Result<(), String> {
+        let mut revisions = self.revisions.lock().await;
+        // Read before what is known, so that a change in between is seen by the next.
+        let revision = self.secrets.revision();
+        if revisions.get(tenant) != Some(&revision) {
+            left_out(self.secrets.as_ref(), tenant).await?;
+            revisions.insert(tenant.clone(), revision);
+        }
+        Ok(())
     }
 }
 
 /// Takes credentials of models anew after a secret was changed; the ones under way end with what they have.
 pub(crate) async fn refresh_models(app: &App) {
+    let _taking = app.taking.lock().await;
     let (node, base) = app.configured(|configured| (configured.node.clone(), configured.base.clone()));
     let gathered = match models::settings(&node, app.secrets.as_ref(), &base).await {
         Ok(gathered) => gathered,

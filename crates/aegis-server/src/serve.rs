@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use aegis_core::{Body, Diagnosis, Tenant};
 use aegis_kernel::Caller;
+use aegis_manifest::node::NodeSpec;
 use aegis_sandbox::ProcessSandbox;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
@@ -126,6 +127,7 @@ pub(crate) fn app(
         refusals: Refusals::default(),
         turns: Turns::default(),
         configured: RwLock::new(configured(config, folder.path(), composed.missing.clone())),
+        taking: tokio::sync::Mutex::default(),
         router: composed.router.clone(),
         secrets: composed.secrets.clone(),
         providers: composed.providers.clone(),
@@ -185,6 +187,8 @@ async fn record(app: &App, body: Body) {
 /// Takes a changed configuration: aliases, providers and their programs, security contexts, defaults and platform
 /// agents. A wrong one changes nothing.
 async fn reload(app: &App, options: &Options) {
+    // A secret that is set meanwhile is taken with what holds then.
+    let taking = app.taking.lock().await;
     let source = app.configured(|configured| configured.source.clone());
     let config = match load_config(source.as_deref()) {
         Ok(config) => config,
@@ -209,12 +213,13 @@ async fn reload(app: &App, options: &Options) {
             return;
         }
     };
-    if app.configured(|configured| configured.node.spec.secrets != config.node().spec.secrets) {
-        tracing::warn!("`spec.secrets` is taken at the next start");
+    for section in app.configured(|configured| at_next_start(&configured.node.spec, &config.node().spec)) {
+        tracing::warn!("`{section}` is taken at the next start");
     }
     let epoch = app.kernel.reload(compose::kernel_settings(&config)).await;
     *app.configured.write().unwrap_or_else(PoisonError::into_inner) =
         configured(&config, &options.home, missing);
+    drop(taking);
     secrets::leave_out_of_log(app.secrets.as_ref(), &Tenant::default_tenant()).await;
     secrets::record_uses(app, used).await;
     if let Err(error) = app.providers.apply(config.node()).await {
@@ -234,6 +239,13 @@ async fn reload(app: &App, options: &Options) {
         tracing::warn!("{warning}");
     }
     tracing::info!(policy_epoch = epoch, "the configuration is reloaded");
+}
+
+/// Sections that differ and that a reload leaves as they were.
+fn at_next_start(held: &NodeSpec, read: &NodeSpec) -> Vec<&'static str> {
+    let secrets = (held.secrets != read.secrets).then_some("spec.secrets");
+    let servers = (held.mcp_servers != read.mcp_servers).then_some("spec.mcp_servers");
+    secrets.into_iter().chain(servers).collect()
 }
 
 /// Removes ephemeral volumes whose time has come.
@@ -310,5 +322,20 @@ impl Signals {
             _ = self.interrupt.recv() => Signal::Stop,
             _ = self.hang_up.recv() => Signal::Reload,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_reload_leaves_as_it_was_is_named() {
+        let spec = |text: &str| -> NodeSpec { serde_json::from_str(text).unwrap() };
+        let held = spec("{}");
+        assert!(at_next_start(&held, &spec(r#"{"security_contexts": []}"#)).is_empty());
+        let read = spec(r#"{"mcp_servers": [{"name": "own", "executable": "python3"}], "secrets": {}}"#);
+        assert_eq!(at_next_start(&held, &read), ["spec.secrets", "spec.mcp_servers"]);
+        assert!(at_next_start(&read, &read).is_empty());
     }
 }

@@ -5,20 +5,23 @@ mod starter;
 mod tokens;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use aegis_core::{Body, Diagnosis, ErrorCode, Name, SecretUser, Tenant};
-use aegis_kernel::port::{Clock, Ids, Secrets};
+use aegis_kernel::port::{Append, Clock, Ids, Journal, Secrets};
 use aegis_manifest::NodeConfig;
 use aegis_sandbox::ProcessSandbox;
 use aegis_store::{Door, NodeSecrets};
 use aegis_tools::mcp::{Credentials, McpError, McpParts, McpServers, ServerSettings, http_client};
 use async_trait::async_trait;
 use secrecy::SecretString;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use crate::answer::Refused;
 use crate::app::App;
+use crate::fleet::fleet_events;
+use crate::secrets::OutOfLog;
 
 /// Events of servers that wait to be recorded; beyond these they are dropped, and the log says so.
 const EVENTS_WAITING_MAX: usize = 1024;
@@ -31,6 +34,7 @@ pub(crate) struct Parts {
     pub(crate) sandbox: Arc<ProcessSandbox>,
     pub(crate) secrets: Arc<NodeSecrets>,
     pub(crate) door: Arc<Door>,
+    pub(crate) journal: Arc<dyn Journal>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn Ids>,
 }
@@ -57,12 +61,23 @@ pub(crate) async fn open(
     }
     let (tell, events) = mpsc::channel(EVENTS_WAITING_MAX);
     let http = http_client().map_err(|error| Diagnosis::internal(error.to_string()))?;
+    let out_of_log = Arc::new(OutOfLog::new(parts.secrets.clone()));
     let mcp = McpParts {
-        starter: Arc::new(starter::SandboxStarter { sandbox: parts.sandbox, ids: parts.ids, folders }),
-        tokens: Arc::new(tokens::StoredTokens(parts.secrets.clone())),
+        starter: Arc::new(starter::SandboxStarter {
+            sandbox: parts.sandbox,
+            ids: Arc::clone(&parts.ids),
+            folders,
+        }),
+        tokens: Arc::new(tokens::StoredTokens {
+            secrets: parts.secrets.clone(),
+            out_of_log: Arc::clone(&out_of_log),
+        }),
         credentials: Arc::new(NodeCredentials {
             secrets: parts.secrets,
-            events: tell.clone(),
+            out_of_log,
+            journal: parts.journal,
+            clock: Arc::clone(&parts.clock),
+            ids: Arc::clone(&parts.ids),
             told: Mutex::default(),
         }),
         pins: pins::in_door(parts.door),
@@ -87,26 +102,40 @@ type Use = (Tenant, Name, String, Option<u64>);
 /// References of the configuration, from the node's secrets: each value goes to the one process that it is for.
 struct NodeCredentials {
     secrets: Arc<dyn Secrets>,
-    events: mpsc::Sender<(Tenant, Body)>,
+    out_of_log: Arc<OutOfLog>,
+    journal: Arc<dyn Journal>,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn Ids>,
     /// Uses that are on record: an address is given its headers with each request, which would fill it.
     told: Mutex<BTreeSet<Use>>,
+}
+
+impl NodeCredentials {
+    /// Puts a use on record, once. What cannot be put there is not handed out.
+    async fn record(&self, (tenant, server, reference, version): Use) -> Result<(), String> {
+        let used = (tenant.clone(), server.clone(), reference.clone(), version);
+        let mut told = self.told.lock().await;
+        if told.contains(&used) {
+            return Ok(());
+        }
+        let by = SecretUser::Server { server: server.to_string() };
+        let body = Body::SecretUsed { reference, version, by, action: None };
+        let events = fleet_events(self.clock.as_ref(), self.ids.as_ref(), std::iter::once(body));
+        let appended = self.journal.append(Append { tenant, ..events }).await;
+        appended.map_err(|error| format!("its use cannot be recorded: {error}"))?;
+        told.insert(used);
+        Ok(())
+    }
 }
 
 #[async_trait]
 impl Credentials for NodeCredentials {
     async fn resolve(&self, tenant: &Tenant, server: &Name, reference: &str) -> Result<SecretString, String> {
         let resolved = self.secrets.resolve(tenant, reference).await.map_err(|error| error.to_string())?;
-        let used = (tenant.clone(), server.clone(), resolved.reference.clone(), resolved.version);
-        let is_reference = ["env:", "secret:"].iter().any(|prefix| reference.starts_with(prefix));
-        let mut recorded = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if is_reference && !recorded.contains(&used) {
-            let by = SecretUser::Server { server: server.to_string() };
-            let (reference, version) = (resolved.reference, resolved.version);
-            let body = Body::SecretUsed { reference, version, by, action: None };
-            // What cannot be put on record is not handed out.
-            let told = self.events.try_send((tenant.clone(), body));
-            told.map_err(|_| "too many events wait to be recorded".to_owned())?;
-            recorded.insert(used);
+        // A server may say again what it is given, on its standard error.
+        self.out_of_log.keep(tenant).await?;
+        if ["env:", "secret:"].iter().any(|prefix| reference.starts_with(prefix)) {
+            self.record((tenant.clone(), server.clone(), resolved.reference, resolved.version)).await?;
         }
         Ok(resolved.value)
     }
@@ -130,13 +159,22 @@ pub(crate) async fn record_events(app: Arc<App>, mut events: ServerEvents, stopp
 }
 
 /// What went wrong with a server, as users meet it.
-pub(crate) fn refused(error: &McpError) -> Diagnosis {
-    let code = match error {
-        McpError::UnknownServer(_) | McpError::UnknownTool(_) => ErrorCode::NotFound,
-        McpError::NotShown { .. } | McpError::Held { .. } | McpError::SignIn { .. } => ErrorCode::Conflict,
-        McpError::Busy { .. } | McpError::Down { .. } | McpError::TimedOut { .. } => ErrorCode::Overloaded,
-        McpError::NotGranted { .. } => ErrorCode::PermissionDenied,
-        _ => ErrorCode::Internal,
-    };
-    Diagnosis::new(code, error.to_string())
+impl From<McpError> for Refused {
+    fn from(error: McpError) -> Self {
+        let code = match error {
+            McpError::UnknownServer(_) | McpError::UnknownTool(_) => ErrorCode::NotFound,
+            McpError::NotShown { .. } | McpError::Held { .. } | McpError::SignIn { .. } => {
+                ErrorCode::Conflict
+            }
+            McpError::Busy { .. } | McpError::Down { .. } | McpError::TimedOut { .. } => {
+                ErrorCode::Overloaded
+            }
+            McpError::NotGranted { .. } => ErrorCode::PermissionDenied,
+            _ => ErrorCode::Internal,
+        };
+        Diagnosis::new(code, error.to_string()).into()
+    }
 }
+
+#[cfg(test)]
+mod tests;

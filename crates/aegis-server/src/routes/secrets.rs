@@ -3,25 +3,22 @@
 use std::sync::Arc;
 
 use aegis_api::{Page, Secret, SetSecret};
-use aegis_core::{Body as Event, Diagnosis, Durability, ErrorCode, SecretChange, StreamId};
+use aegis_core::{Body as Event, Diagnosis, SecretChange};
 use aegis_kernel::Caller;
-use aegis_kernel::port::{Append, SecretName, SecretRecord, SecretStore};
+use aegis_kernel::port::{SecretName, SecretRecord, SecretStore};
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use secrecy::SecretString;
 
-use super::{bytes, from_json};
+use super::{bytes, from_json, person, to_its_end};
 use crate::answer::{Answer, Refused, done, json};
 use crate::app::App;
 use crate::secrets::{leave_out_of_log, refresh_models, refused};
 
 /// The store, for whom it is open to: people. Agents never, and no key of a program.
 fn store<'app>(app: &'app App, caller: &Caller) -> Result<&'app Arc<dyn SecretStore>, Refused> {
-    if !caller.actor.is_person() {
-        let what = Diagnosis::new(ErrorCode::PermissionDenied, "only a person may look after secrets");
-        return Err(what.hint("sign in, or use the node's own token").into());
-    }
+    person::only(caller, "look after secrets")?;
     app.secrets.store().ok_or_else(|| {
         Diagnosis::capability_missing("this node has no secret store", "set `spec.secrets`").into()
     })
@@ -57,8 +54,8 @@ pub(super) async fn set(
     let SetSecret { value, rotate } = from_json(&bytes(body).await?)?;
     let value = SecretString::from(value);
     let change = if rotate { SecretChange::Rotated } else { SecretChange::Set };
-    let changed = on_its_own(app, caller, name, change, Some(value)).await?;
-    Ok(json(&changed))
+    let work = async move { changed(&app, &caller, &name, change, Some(value)).await };
+    Ok(json(&to_its_end(work).await?))
 }
 
 pub(super) async fn delete(
@@ -68,20 +65,9 @@ pub(super) async fn delete(
 ) -> Answer {
     let name = name(&path)?;
     store(&app, &caller)?;
-    on_its_own(app, caller, name, SecretChange::Deleted, None).await?;
+    let work = async move { changed(&app, &caller, &name, SecretChange::Deleted, None).await };
+    to_its_end(work).await?;
     Ok(done())
-}
-
-/// Changes and records on a task of its own: a client that goes away in between leaves no change unrecorded.
-async fn on_its_own(
-    app: Arc<App>,
-    caller: Caller,
-    name: SecretName,
-    change: SecretChange,
-    value: Option<SecretString>,
-) -> Result<Secret, Refused> {
-    let task = tokio::spawn(async move { changed(&app, &caller, &name, change, value).await });
-    task.await.map_err(|error| Diagnosis::internal(error.to_string()))?
 }
 
 async fn changed(
@@ -100,14 +86,7 @@ async fn changed(
     };
     let version = done.map_err(refused)?;
     leave_out_of_log(app.secrets.as_ref(), tenant).await;
-    let mut append =
-        app.fleet_events(std::iter::once(Event::SecretChanged { name: name.to_string(), version, change }));
-    for event in &mut append.events {
-        event.actor.clone_from(&caller.actor);
-    }
-    let append =
-        Append { tenant: tenant.clone(), stream: StreamId::Fleet, durability: Durability::Power, ..append };
-    app.kernel.journal().append(append).await?;
+    person::record(app, caller, Event::SecretChanged { name: name.to_string(), version, change }).await?;
     refresh_models(app).await;
     Ok(Secret {
         name: name.to_string(),

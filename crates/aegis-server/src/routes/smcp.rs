@@ -1,7 +1,6 @@
 //! SMCP: the same three routes for programs inside sandboxes and outside. Who speaks is known before.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use aegis_core::{Diagnosis, ErrorCode};
 use aegis_kernel::{DoorRefusal, Speaker};
@@ -16,9 +15,6 @@ use http::StatusCode;
 use super::bytes;
 use crate::answer::{Refused, json, json_with};
 use crate::app::App;
-
-/// Time for a client to send its body.
-const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The routes, under both names of the protocol.
 pub(super) fn routes() -> Router<Arc<App>> {
@@ -57,11 +53,7 @@ async fn tools(State(app): State<Arc<App>>, speaker: Option<Extension<Speaker>>)
 
 async fn asked(speaker: Option<Extension<Speaker>>, body: Body) -> Result<(Speaker, Bytes), Refused> {
     let Some(Extension(speaker)) = speaker else { return Err(nobody()) };
-    let body = tokio::time::timeout(BODY_TIMEOUT, bytes(body)).await.map_err(|_| {
-        let what = format!("the body did not come within {} s", BODY_TIMEOUT.as_secs());
-        Refused::with_status(Diagnosis::new(ErrorCode::InvalidInput, what), StatusCode::REQUEST_TIMEOUT)
-    })??;
-    Ok((speaker, body))
+    Ok((speaker, bytes(body).await?))
 }
 
 /// The node's own token is a person's, and a person does not act as an agent.

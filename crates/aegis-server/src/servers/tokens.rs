@@ -9,14 +9,17 @@ use aegis_tools::mcp::Tokens;
 use async_trait::async_trait;
 use secrecy::SecretString;
 
-use crate::secrets::leave_out_of_log;
+use crate::secrets::OutOfLog;
 
 /// Keeps tokens in the store that `secret:` is resolved by.
-pub(super) struct StoredTokens(pub(super) Arc<NodeSecrets>);
+pub(super) struct StoredTokens {
+    pub(super) secrets: Arc<NodeSecrets>,
+    pub(super) out_of_log: Arc<OutOfLog>,
+}
 
 impl StoredTokens {
     fn store(&self, name: &str) -> Result<(&Arc<dyn SecretStore>, SecretName), String> {
-        let store = self.0.store().ok_or_else(|| SecretError::NoStore(name.to_owned()).to_string())?;
+        let store = self.secrets.store().ok_or_else(|| SecretError::NoStore(name.to_owned()).to_string())?;
         Ok((store, name.parse().map_err(|error: SecretError| error.to_string())?))
     }
 }
@@ -26,7 +29,7 @@ impl Tokens for StoredTokens {
     async fn read(&self, tenant: &Tenant, name: &str) -> Result<Option<SecretString>, String> {
         let (store, name) = self.store(name)?;
         match store.read(tenant, &name).await {
-            Ok(stored) => Ok(Some(stored.value)),
+            Ok(stored) => self.out_of_log.keep(tenant).await.map(|()| Some(stored.value)),
             Err(SecretError::Missing(_)) => Ok(None),
             Err(error) => Err(error.to_string()),
         }
@@ -40,8 +43,7 @@ impl Tokens for StoredTokens {
             rotated => rotated,
         };
         written.map_err(|error| error.to_string())?;
-        leave_out_of_log(self.0.as_ref(), tenant).await;
-        Ok(())
+        self.out_of_log.keep(tenant).await
     }
 
     async fn delete(&self, tenant: &Tenant, name: &str) -> Result<(), String> {

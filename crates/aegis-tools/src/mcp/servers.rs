@@ -282,12 +282,19 @@ impl McpServers {
     }
 
     /// Accepts what a server shows. `digest` is the hash that was shown to the person who accepts; who may do it is
-    /// decided before, and the caller records it as that person's act.
+    /// decided before. `record` puts it on record as that person's act: it is done once nothing else can refuse, and
+    /// before the acceptance holds.
     ///
     /// # Errors
-    /// If it shows something else by now.
-    pub async fn accept(&self, tenant: &Tenant, server: &str, digest: Sha256) -> Result<(), McpError> {
-        self.find(tenant, server)?.accept(digest).await
+    /// If it shows something else by now, or cannot be recorded; then it stays held.
+    pub async fn accept<E: From<McpError>>(
+        &self,
+        tenant: &Tenant,
+        server: &str,
+        digest: Sha256,
+        record: impl Future<Output = Result<(), E>>,
+    ) -> Result<(), E> {
+        self.find(tenant, server)?.accept(digest, record).await
     }
 
     /// The last lines of a server's standard error.

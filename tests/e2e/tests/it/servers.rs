@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use aegis_e2e::{Node, example};
 use serde_json::{Value, json};
 
+use crate::door::{make_key, send};
 use crate::manifests::worker;
 use crate::observe::{events, follow, tool_results, until};
 use crate::tools::{calling, tool_lines};
@@ -148,6 +149,7 @@ def seen():
     except OSError as error:
         found['folder'] = str(error)
     return found
+print('started with', os.environ.get('SERVER_KEY'), file=sys.stderr, flush=True)
 for line in sys.stdin:
     message = json.loads(line)
     if 'id' not in message:
@@ -167,6 +169,15 @@ for line in sys.stdin:
     print(json.dumps(answer), flush=True)
 "#;
 
+/// A folder that every user may read, with `server.py` in it.
+pub(crate) fn program_folder(program: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("server.py"), program).unwrap();
+    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(folder.path(), readable).unwrap();
+    folder
+}
+
 /// That server's program, and something on this machine that it might reach.
 struct Own {
     folder: tempfile::TempDir,
@@ -175,14 +186,11 @@ struct Own {
 
 /// A node with that server.
 async fn own(calls: Vec<(&'static str, Value)>) -> (Node, Own) {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = program_folder(OWN);
     let listening = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listening.local_addr().unwrap().port();
     TcpStream::connect(("127.0.0.1", port)).expect("outside it answers");
-    std::fs::write(folder.path().join("server.py"), OWN).unwrap();
     std::fs::write(folder.path().join("description.txt"), "Looks around").unwrap();
-    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(folder.path(), readable).unwrap();
     let (path, program) = (folder.path().display(), folder.path().join("server.py"));
     let config = format!(
         "  mcp_servers:\n    - name: own\n      executable: python3\n      args: [{}, \"{port}\"]\n      folders: [{path}]\n      \
@@ -224,6 +232,9 @@ async fn a_server_sees_its_folder_and_its_credential_and_nothing_else() {
     let home: Vec<&Value> =
         seen["root"].as_array().unwrap().iter().filter(|name| *name == "root" || *name == "home").collect();
     assert!(home.is_empty(), "{seen}");
+    let logs = node.run(&["server", "logs", "own"]).ok().stdout;
+    assert!(logs.contains("started with [secret:env:OF_THE_SERVER]"), "{logs}");
+    assert!(!logs.contains("4711") && !node.daemon_log().contains("4711"), "{logs}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -250,6 +261,20 @@ async fn a_server_that_changed_is_held_until_a_person_accepts_or_it_changes_back
     describe("Looks around thoroughly");
     until("it is held", || shown()["held"] == true);
     let digest = shown()["shown"].as_str().unwrap().to_owned();
+    // A program that may do all else here may not do what takes a person.
+    let (_, operator) = make_key(&node, "operator", "operator", None);
+    let accepting = json!({"digest": digest}).to_string();
+    let begin = json!({"redirect_uri": "http://127.0.0.1:1/"}).to_string();
+    for (method, path, body) in [
+        ("POST", "/v1/servers/own/accept", accepting.as_str()),
+        ("POST", "/v1/servers/own/login", &begin),
+        ("POST", "/v1/servers/own/login/finish", r#"{"callback": "http://127.0.0.1:1/?code=x&state=y"}"#),
+        ("DELETE", "/v1/servers/own/login", ""),
+    ] {
+        let (status, answer) = send(&node, (method, path), &operator, body.as_bytes());
+        assert!(status == 403 && answer.to_string().contains("only a person"), "{path}: {status} {answer}");
+    }
+    assert_eq!((&shown()["held"], events(&node, "server.accepted").len()), (&json!(true), 1));
     node.run(&["server", "accept", "own", &digest]).ok();
     let run = follow(&node, &manifest).ok();
     assert!(!run.stdout.contains("DENIED"), "{}", run.stdout);

@@ -66,20 +66,24 @@ impl Upstream {
         Ok(())
     }
 
-    /// Accepts what the server shows, if it has the given hash.
-    pub(in super::super) async fn accept(&self, digest: Sha256) -> Result<(), McpError> {
+    /// Accepts what the server shows, if it has the given hash and `record` puts it on record.
+    pub(in super::super) async fn accept<E: From<McpError>>(
+        &self,
+        digest: Sha256,
+        record: impl Future<Output = Result<(), E>>,
+    ) -> Result<(), E> {
         self.remember().await?;
         let _judging = self.judging.lock().await;
-        let mut record = self.record();
-        let server = self.settings.name.clone();
-        let Some(shown) = record.shown.take() else {
-            return Err(McpError::NotShown { server: server.to_string(), given: digest.to_string() });
-        };
+        let mut pins = self.record();
+        let other =
+            || McpError::NotShown { server: self.settings.name.to_string(), given: digest.to_string() };
+        let shown = pins.shown.take().ok_or_else(other)?;
         if self.digest(&shown)? != digest {
-            return Err(McpError::NotShown { server: server.to_string(), given: digest.to_string() });
+            return Err(other().into());
         }
-        record.accepted = Some(shown);
-        self.keep(record).await?;
+        record.await?;
+        pins.accepted = Some(shown);
+        self.keep(pins).await?;
         (self.on_change)(ListChanged::Tools);
         Ok(())
     }

@@ -113,9 +113,16 @@ async fn a_description_changed_in_the_middle_holds_the_server_until_its_hash_is_
     let (accepted, shown) = (view.accepted.unwrap().0, view.shown.unwrap().0);
     let change = &view.diff.unwrap().changed[0];
     assert_eq!((change.tool.as_str(), change.changes[0].pointer.as_str()), ("add", "/description"));
-    let refused = bench.servers.accept(&tenant(), "bad", accepted).await;
+    let never = async { unreachable!("what is not shown is not put on record") };
+    let refused = bench.servers.accept(&tenant(), "bad", accepted, never).await;
     assert!(matches!(refused, Err(McpError::NotShown { .. })), "{refused:?}");
-    bench.servers.accept(&tenant(), "bad", shown).await.unwrap();
+    // An acceptance that cannot be recorded does not hold, and can be tried again.
+    let unrecorded = McpError::Pins { server: "bad".to_owned(), reason: "the disk is full".to_owned() };
+    let record = async { Err(unrecorded.clone()) };
+    assert_eq!(bench.servers.accept(&tenant(), "bad", shown, record).await, Err(unrecorded.clone()));
+    assert!(matches!(text(&bench, "add").await, Err(McpError::Held { .. })));
+    let record = async { Ok::<_, McpError>(()) };
+    bench.servers.accept(&tenant(), "bad", shown, record).await.unwrap();
     assert_eq!(text(&bench, "add").await.unwrap(), "3");
     let described = bench.tools().await;
     let add = described.tools().iter().find(|tool| tool.schema.name == "add").unwrap();
