@@ -34,6 +34,10 @@ impl Acting {
     pub fn execution(&self) -> ExecutionId {
         self.live.execution
     }
+    /// Whether nothing is taken any more.
+    pub fn is_over(&self) -> bool {
+        self.live.is_closed()
+    }
     /// The tools that may be named, and whether each is a server's.
     pub fn tools(&self) -> impl Iterator<Item = (&ToolFacts, bool)> {
         self.live.callable().map(|facts| (facts, self.is_served(&facts.schema.name)))

@@ -9,7 +9,7 @@ use aegis_kernel::{Acting, Caller, Kernel};
 /// Callers and agents remembered at the same time.
 const REMEMBERED_MAX: usize = 256;
 
-type Place = Arc<tokio::sync::Mutex<Option<Arc<Acting>>>>;
+type Place<T = Acting> = Arc<tokio::sync::Mutex<Option<Arc<T>>>>;
 
 /// All runs.
 #[derive(Default)]
@@ -42,12 +42,35 @@ impl Actors {
             serde_json::to_string(&caller.actor).map_err(|error| Diagnosis::internal(error.to_string()))?;
         let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if places.len() >= REMEMBERED_MAX {
-            // Those whom nobody uses, and whose run is not begun or over.
-            places.retain(|_, place| place.try_lock().map_or(true, |place| place.is_some()));
+            places.retain(|_, place| is_needed(place, Acting::is_over));
         }
         if places.len() >= REMEMBERED_MAX {
-            return Err(Diagnosis::new(ErrorCode::Overloaded, "too many callers act as agents at once"));
+            return Err(Diagnosis::new(ErrorCode::Overloaded, "too many callers act as agents at once")
+                .hint("end some of their runs with `aegis task cancel`, or wait until they are over"));
         }
         Ok(Arc::clone(places.entry((caller.tenant.clone(), actor, agent.to_owned())).or_default()))
+    }
+}
+
+/// Whether somebody is at the place, or its run goes on.
+fn is_needed<T>(place: &Place<T>, is_over: impl Fn(&T) -> bool) -> bool {
+    let used = Arc::strong_count(place) > 1;
+    used || place.try_lock().map_or(true, |run| run.as_ref().is_some_and(|run| !is_over(run)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_kept_while_its_run_goes_on_or_somebody_is_there() {
+        let place = |run: Option<bool>| Place::new(tokio::sync::Mutex::new(run.map(Arc::new)));
+        let needed = |place: &Place<bool>| is_needed(place, |over| *over);
+        assert!(needed(&place(Some(false))), "its run goes on");
+        assert!(!needed(&place(Some(true))), "its run is over");
+        assert!(!needed(&place(None)), "its run never began");
+        let entered = place(None);
+        let _caller = Arc::clone(&entered);
+        assert!(needed(&entered), "a caller is about to begin a run in it");
     }
 }
