@@ -32,6 +32,9 @@ pub enum SettingsError {
     /// A sign-in that cannot be put into force.
     #[error("the `oauth` of `{0}` {1}")]
     Oauth(String, &'static str),
+    /// A field that nothing would come of.
+    #[error("the server `{0}` has `{1}`, {2}")]
+    Unused(String, &'static str, &'static str),
     /// Two servers of one name.
     #[error("two servers are called `{0}`")]
     Twice(String),
@@ -134,6 +137,9 @@ impl ServerSettings {
     /// If it cannot be put into force.
     pub fn new(server: &McpServer) -> Result<Self, SettingsError> {
         let name: Name = server.name.parse().map_err(|_| SettingsError::Name(server.name.clone()))?;
+        if let Some((field, remedy)) = unused(server) {
+            return Err(SettingsError::Unused(server.name.clone(), field, remedy));
+        }
         let mut governed = governed::known(server.executable.as_deref(), &server.args);
         for (tool, arguments) in &server.governed {
             let stated = arguments
@@ -170,6 +176,20 @@ fn named(name: &str, value: &Reference) -> String {
         Reference::Literal(_) => format!("{name}=literal"),
         other => format!("{name}={other}"),
     }
+}
+
+/// A field of the section that would be without effect, and what to do: a rule that is not kept must not be read as one.
+fn unused(server: &McpServer) -> Option<(&'static str, &'static str)> {
+    let elsewhere =
+        "which is for programs: what runs behind an address is out of this node's hands; leave it out";
+    if !server.config.is_empty() {
+        return Some(("config", "of which no server is told: give it to a program by `args` or `env`"));
+    }
+    let behind_an_address = server.url.is_some();
+    [("domain_allowlist", &server.domain_allowlist), ("folders", &server.folders)]
+        .into_iter()
+        .find(|(_, given)| behind_an_address && !given.is_empty())
+        .map(|(field, _)| (field, elsewhere))
 }
 
 fn reach(server: &McpServer) -> Result<Reach, SettingsError> {
@@ -296,6 +316,9 @@ mod tests {
             json!({"name": "a", "url": "http://h/", "headers": {"Mcp-Session-Id": "x"}}),
             json!({"name": "a", "url": "http://h/", "env": {"X": "y"}}),
             json!({"name": "a", "executable": "x", "oauth": {}}),
+            json!({"name": "a", "executable": "x", "config": {"depth": 3}}),
+            json!({"name": "a", "url": "http://h/", "domain_allowlist": ["h"]}),
+            json!({"name": "a", "url": "http://h/", "folders": ["/srv"]}),
             json!({"name": "a", "url": "http://h/", "oauth": {}}),
             json!({"name": "a", "url": "https://h/", "oauth": {}, "headers": {"Authorization": "x"}}),
             json!({"name": "a", "url": "https://h/", "oauth": {"grant": "client_credentials"}}),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use aegis_api::{Client, McpReply};
 use aegis_core::Diagnosis;
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Stdout};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Stdout};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::args::{Global, Mcp};
@@ -43,7 +43,9 @@ async fn serve(client: Client, agent: Option<String>) -> Result<(), Failure> {
     let mut line = Vec::new();
     loop {
         line.clear();
-        if lines.read_until(b'\n', &mut line).await? == 0 {
+        // One byte more than permitted tells a message that is too long, of whatever length.
+        let mut bounded = (&mut lines).take(MESSAGE_BYTES_MAX as u64 + 1);
+        if bounded.read_until(b'\n', &mut line).await? == 0 {
             break;
         }
         if line.len() > MESSAGE_BYTES_MAX {
@@ -125,7 +127,9 @@ async fn pass(
         }
         Err(error) => {
             if let Some(id) = id {
-                let error = json!({"code": INTERNAL_ERROR, "message": error.diagnosis.message});
+                let Diagnosis { message, hint, .. } = error.diagnosis;
+                let message = hint.map_or_else(|| message.clone(), |hint| format!("{message}; {hint}"));
+                let error = json!({"code": INTERNAL_ERROR, "message": message});
                 write(out, &json!({"jsonrpc": "2.0", "id": id, "error": error})).await?;
             }
         }
