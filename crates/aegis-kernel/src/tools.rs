@@ -5,9 +5,11 @@ mod command;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use aegis_core::ToolResult;
 use aegis_manifest::agent::ToolRef;
 
-use crate::port::{ServerTools, ToolFacts, ToolHost};
+use crate::monitor::Performed;
+use crate::port::{ServerTools, ToolError, ToolFacts, ToolHost};
 
 pub(crate) use command::{COMMAND_RUN, Command, command_result, command_run_facts};
 
@@ -24,6 +26,17 @@ impl Home {
         match self {
             Self::Sandbox(facts) | Self::Host(_, facts) => facts,
         }
+    }
+}
+
+/// What came of a host's call. What was asked and not answered may have had its effect: it is not completed.
+pub(crate) fn performed(result: Result<ToolResult, ToolError>) -> Performed {
+    match result {
+        Err(ToolError::Unanswered(why)) => {
+            tracing::warn!(%why, "it is not known whether a call took effect");
+            Performed::Interrupted
+        }
+        answered => Performed::Tool(answered),
     }
 }
 

@@ -9,12 +9,13 @@ use aegis_api::Problem;
 use aegis_core::{Diagnosis, ErrorCode, Sha256, Tenant};
 use aegis_kernel::Caller;
 use aegis_kernel::port::JournalError;
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::Mutex;
 
-use crate::answer::{Answer, Refused, json_with};
+use crate::answer::Refused;
 use crate::app::App;
 
 /// Longest key, in bytes.
@@ -51,21 +52,20 @@ struct Remembered {
     body: Value,
 }
 
-/// Does `work` once for the key in `headers`; without a key, does it.
+/// Does `work` once for the key in `headers`, and gives what it gave then; without a key, does it. What refuses with a
+/// status that says "later", or fails, has begun nothing: it is tried anew.
 pub(crate) async fn once<T, F>(
     app: &App,
     caller: &Caller,
     headers: &HeaderMap,
     request: Sha256,
     work: F,
-) -> Answer
+) -> Result<T, Refused>
 where
-    T: Serialize,
+    T: Serialize + DeserializeOwned,
     F: Future<Output = Result<T, Refused>>,
 {
-    let Some(key) = headers.get(aegis_api::header::IDEMPOTENCY_KEY) else {
-        return work.await.map(|value| json_with(StatusCode::CREATED, &value));
-    };
+    let Some(key) = headers.get(aegis_api::header::IDEMPOTENCY_KEY) else { return work.await };
     let key =
         key.to_str().ok().filter(|key| !key.is_empty() && key.len() <= KEY_BYTES_MAX).ok_or_else(|| {
             Diagnosis::new(ErrorCode::InvalidInput, "`Idempotency-Key` is not 1 to 255 characters")
@@ -75,9 +75,10 @@ where
         Slot::Answered(answer) => return replay(answer),
         Slot::Free(attempt) => attempt,
     };
-    let remembered = match work.await {
-        Ok(value) => Remembered { status: 201, body: to_value(&value)? },
-        Err(Refused(problem)) => Remembered { status: problem.status, body: to_value(&problem)? },
+    let done = work.await;
+    let remembered = match &done {
+        Ok(value) => Remembered { status: 201, body: to_value(value)? },
+        Err(Refused(problem)) => Remembered { status: problem.status, body: to_value(problem)? },
     };
     store(
         app,
@@ -87,7 +88,7 @@ where
         &serde_json::to_string(&remembered).unwrap_or_default(),
     )
     .await?;
-    replay(remembered)
+    done
 }
 
 enum Slot {
@@ -147,15 +148,10 @@ fn to_value(value: &impl Serialize) -> Result<Value, Refused> {
     serde_json::to_value(value).map_err(|error| Diagnosis::internal(error.to_string()).into())
 }
 
-fn replay(answer: Remembered) -> Answer {
-    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    if status.is_success() {
-        return Ok(json_with(status, &answer.body));
+fn replay<T: DeserializeOwned>(answer: Remembered) -> Result<T, Refused> {
+    let unread = |error| Diagnosis::internal(format!("a remembered answer does not decode: {error}"));
+    if answer.status < 300 {
+        return Ok(serde_json::from_value(answer.body).map_err(unread)?);
     }
-    match serde_json::from_value::<Problem>(answer.body) {
-        Ok(problem) => Err(Refused(Box::new(problem))),
-        Err(error) => {
-            Err(Diagnosis::internal(format!("a remembered answer does not decode: {error}")).into())
-        }
-    }
+    Err(Refused(Box::new(serde_json::from_value::<Problem>(answer.body).map_err(unread)?)))
 }

@@ -8,7 +8,7 @@ use reqwest::Method;
 use super::{CallError, Client, encode};
 use crate::{
     AcceptServer, CallTool, FinishLogin, LoginServer, Page, Server, ServerDetail, ServerLine, ServerLogin,
-    Tool, ToolCalled,
+    Tool, ToolCalled, header,
 };
 
 /// Longer than a call may take.
@@ -56,10 +56,18 @@ impl Client {
         self.get(&format!("/v1/servers/{}/logs", encode(name)), &[]).await
     }
 
-    /// `POST /v1/tools/{name}/call`
-    pub async fn call_tool(&self, tool: &str, call: &CallTool) -> Result<ToolCalled, CallError> {
+    /// `POST /v1/tools/{name}/call`; asked again with the same key, it answers what the first call gave.
+    pub async fn call_tool(
+        &self,
+        tool: &str,
+        call: &CallTool,
+        idempotency_key: Option<&str>,
+    ) -> Result<ToolCalled, CallError> {
         let path = format!("/v1/tools/{}/call", encode(tool));
-        let request = self.request(Method::POST, &path, &[]).json(call).timeout(CALL_TIMEOUT);
+        let mut request = self.request(Method::POST, &path, &[]).json(call).timeout(CALL_TIMEOUT);
+        if let Some(key) = idempotency_key {
+            request = request.header(header::IDEMPOTENCY_KEY, key);
+        }
         let answer = self.send(request).await?;
         let bytes = answer.bytes().await.map_err(|error| self.unreachable(&error))?;
         serde_json::from_slice(&bytes).map_err(|error| Diagnosis::internal(error.to_string()).into())

@@ -14,7 +14,7 @@ use crate::execution::Services;
 use crate::monitor::{Action, Performed, Proof, Settled, Target};
 use crate::port::{Listener, ToolContext, ToolError};
 use crate::record::{Ledger, RecordError};
-use crate::tools::{COMMAND_RUN, Found, Home};
+use crate::tools::{COMMAND_RUN, Found, Home, performed};
 
 /// Longest time for one call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(300);
@@ -137,7 +137,7 @@ impl Live {
             let cancel = CancellationToken::new();
             let mut call = host.call(context, wanted, &cancel);
             tokio::select! {
-                result = &mut call => return Performed::Tool(result),
+                result = &mut call => return performed(result),
                 () = self.closed.cancelled() => cancel.cancel(),
                 () = terms.cancel.cancelled() => cancel.cancel(),
                 () = tokio::time::sleep(CALL_TIMEOUT) => cancel.cancel(),

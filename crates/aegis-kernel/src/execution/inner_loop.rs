@@ -20,7 +20,7 @@ use crate::egress::OpenOutlet;
 use crate::monitor::{Action, Performed, Proof, Settled, Target};
 use crate::port::{ToolContext, ToolError};
 use crate::redaction;
-use crate::tools::{self, Found, Home};
+use crate::tools::{self, Found, Home, performed};
 
 /// What a model is told after a crash of the daemon in the middle of its work.
 const RESUMED_NOTICE: &str = "Notice: the sandbox was restarted. Files in the volumes are as you left them; \
@@ -104,7 +104,7 @@ impl Driver {
                     let cancel = CancellationToken::new();
                     let mut call = host.call(context, wanted, &cancel);
                     tokio::select! {
-                        result = &mut call => return Performed::Tool(result),
+                        result = &mut call => return performed(result),
                         _ = stopper.stopped() => cancel.cancel(),
                     }
                     // A change under way is waited for: an effect after its record would be a lie.

@@ -109,6 +109,9 @@ pub enum ToolError {
     /// The tool was cancelled or timed out.
     #[error("the tool was cancelled")]
     Cancelled,
+    /// It was asked, and no answer came: nobody knows whether the call took effect. Not for idempotent tools.
+    #[error("{0}")]
+    Unanswered(String),
     /// The tool itself broke.
     #[error("{0}")]
     Internal(String),

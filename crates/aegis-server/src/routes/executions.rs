@@ -10,12 +10,12 @@ use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, StatusCode, Uri};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{bytes, from_json, id, page_size, query};
-use crate::answer::{Answer, Refused, done, json};
+use crate::answer::{Answer, Refused, done, json, json_with};
 use crate::app::App;
 use crate::{idempotency, stream, view};
 
@@ -62,7 +62,9 @@ async fn start(
     let digest = crate::digest(&[agent_text(&agent).as_bytes(), body]);
     let input = request.input;
     let overrides = request.context_overrides;
-    idempotency::once(app, caller, headers, digest, run(app, caller, agent, input, overrides)).await
+    let work = run(app, caller, agent, input, overrides);
+    let started = idempotency::once(app, caller, headers, digest, work).await?;
+    Ok(json_with(StatusCode::CREATED, &started))
 }
 
 async fn run(

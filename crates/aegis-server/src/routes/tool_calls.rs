@@ -3,67 +3,125 @@
 use std::sync::Arc;
 
 use aegis_api::{CallTool, ToolCalled};
-use aegis_core::{Diagnosis, ErrorCode};
-use aegis_kernel::port::Listener;
+use aegis_core::{Body as Event, Diagnosis, ErrorCode, ExecutionId, Outcome, StreamId};
+use aegis_kernel::port::{EventQuery, Listener};
 use aegis_kernel::{Act, Acted, Caller};
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, State};
+use http::HeaderMap;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::{bytes, from_json};
+use super::{bytes, from_json, to_its_end};
 use crate::answer::{Answer, Refused, json as answer};
 use crate::app::App;
+use crate::idempotency;
 use crate::mcp::denied;
+use crate::texts::exact_text;
+
+/// A call that was made: all that is remembered under an `Idempotency-Key`. What it gave lies in the record alone.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Made {
+    execution: ExecutionId,
+    /// Whether a server answered, whole.
+    whole: bool,
+}
 
 pub(super) async fn call(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
+    headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    let asked: CallTool = from_json(&bytes(body).await?)?;
+    let bytes = bytes(body).await?;
+    let asked: CallTool = from_json(&bytes)?;
     if !asked.arguments.is_object() {
         let what = "`arguments` is not a JSON object";
         return Err(Diagnosis::new(ErrorCode::InvalidInput, what).into());
     }
+    let request = crate::digest(&[b"tools/call", name.as_bytes(), &bytes]);
     // A client that goes away gives the call up; the run is ended all the same.
     let gone = CancellationToken::new();
     let _gone = gone.clone().drop_guard();
-    let called = tokio::spawn(async move { called(&app, &caller, &name, asked, gone).await });
-    let called = called.await.map_err(|error| Diagnosis::internal(error.to_string()))??;
-    Ok(answer(&called))
+    let called = to_its_end(async move {
+        let mut given = None;
+        let work = async {
+            let (made, result) = called(&app, &caller, &name, asked, gone).await?;
+            given = Some(result);
+            Ok(made)
+        };
+        let made = idempotency::once(&app, &caller, &headers, request, work).await?;
+        let result = match given {
+            Some(result) => result?,
+            None => recorded(&app, &made).await?,
+        };
+        Ok(ToolCalled { execution_id: made.execution.to_string(), result })
+    });
+    Ok(answer(&called.await?))
 }
 
+/// Makes the call. Refused is what had no effect; what may have had one is made, whatever came of it.
 async fn called(
     app: &App,
     caller: &Caller,
     tool: &str,
     asked: CallTool,
     cancel: CancellationToken,
-) -> Result<ToolCalled, Refused> {
+) -> Result<(Made, Result<Value, Diagnosis>), Refused> {
     let acting = app.kernel.act(caller, &asked.agent).await?;
     let act = Act { id: "1", tool, arguments: asked.arguments, listener: Arc::new(Silent), cancel };
     let acted = app.kernel.act_by(&acting, act).await;
     app.kernel.act_no_more(&acting);
-    let result = match acted? {
-        Acted::Whole(mut whole) => match whole.get_mut("result").map(Value::take) {
-            Some(result) => result,
-            None => return Err(refused(&whole).into()),
-        },
-        Acted::Answered(result) => {
-            json!({"content": [{"type": "text", "text": result.content}], "isError": result.is_error})
-        }
-        Acted::Denied(denial) => {
+    let made = Made { execution: acting.execution(), whole: matches!(acted, Ok(Acted::Whole(_))) };
+    let result = match acted {
+        Ok(Acted::Whole(whole)) => result_of(whole),
+        Ok(Acted::Answered(result)) => Ok(text_result(&result.content, result.is_error)),
+        Ok(Acted::Denied(denial)) => {
             return Err(Diagnosis::new(ErrorCode::PermissionDenied, denied(&denial)).into());
         }
-        Acted::Interrupted => {
-            let what = "interrupted: it is not known whether this call took effect";
-            return Err(Diagnosis::new(ErrorCode::Internal, what).into());
-        }
+        Ok(Acted::Interrupted) => Err(interrupted()),
+        Err(error) => Err(error),
     };
-    Ok(ToolCalled { execution_id: acting.execution().to_string(), result })
+    Ok((made, result))
+}
+
+/// What a call gave that was made before, as the record has it.
+async fn recorded(app: &App, made: &Made) -> Result<Value, Diagnosis> {
+    let stream = StreamId::Execution(made.execution);
+    let wanted = EventQuery {
+        stream: Some(stream),
+        kinds: ["action.completed", "action.unknown"].map(str::to_owned).to_vec(),
+        limit: 1,
+        ..EventQuery::default()
+    };
+    let found = app.journal().events(&wanted).await;
+    let found = found.map_err(|error| Diagnosis::internal(error.to_string()))?;
+    let Some(Event::ActionCompleted { outcome: Outcome::Tool { result, is_error, .. }, .. }) =
+        found.first().map(|event| &event.body)
+    else {
+        return Err(interrupted());
+    };
+    let text = exact_text(app.journal(), stream, result).await;
+    match serde_json::from_str(&text) {
+        Ok(whole @ Value::Object(_)) if made.whole => result_of(whole),
+        _ => Ok(text_result(&text, *is_error)),
+    }
+}
+
+fn text_result(text: &str, is_error: bool) -> Value {
+    json!({"content": [{"type": "text", "text": text}], "isError": is_error})
+}
+
+fn result_of(mut whole: Value) -> Result<Value, Diagnosis> {
+    whole.get_mut("result").map(Value::take).ok_or_else(|| refused(&whole))
+}
+
+fn interrupted() -> Diagnosis {
+    let what = "interrupted: it is not known whether this call took effect";
+    Diagnosis::new(ErrorCode::Internal, what)
 }
 
 /// An error of the server's own, as the protocol writes it.

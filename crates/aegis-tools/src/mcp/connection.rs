@@ -296,13 +296,13 @@ impl Connection {
         let Terms { time, cancel, progress } = terms;
         let late = tokio::time::sleep(time);
         tokio::pin!(late);
-        let timed_out = || McpError::TimedOut { server: self.server.clone(), after: time };
+        let timed_out = |sent| McpError::TimedOut { server: self.server.clone(), after: time, sent };
         let sending = self.service.peer().send_cancellable_request(request, PeerRequestOptions::no_options());
         let handle = tokio::select! {
             biased;
             () = cancel.cancelled() => return Err(McpError::Cancelled),
-            handle = sending => handle.map_err(|error| self.failed(error))?,
-            () = &mut late => return Err(timed_out()),
+            handle = sending => handle.map_err(|error| self.failed(error, false))?,
+            () = &mut late => return Err(timed_out(false)),
         };
         let token = progress.map(|sink| {
             self.service.service().watch(handle.progress_token.clone(), sink);
@@ -310,26 +310,26 @@ impl Connection {
         });
         let _watched = Watched { handler: self.service.service(), token };
         let mut waiting = Waiting(Some(handle));
-        let Some(handle) = waiting.0.as_mut() else { return Err(timed_out()) };
+        let Some(handle) = waiting.0.as_mut() else { return Err(timed_out(true)) };
         let answered = tokio::select! {
             biased;
             answer = &mut handle.rx => Ok(answer),
             () = cancel.cancelled() => Err(McpError::Cancelled),
-            () = &mut late => Err(timed_out()),
+            () = &mut late => Err(timed_out(true)),
         };
         match answered {
             Ok(answer) => {
                 waiting.0 = None;
-                answer
-                    .map_err(|_| ServiceError::TransportClosed)
-                    .flatten()
-                    .map_err(|error| self.failed(error))
+                answer.map_err(|_| ServiceError::TransportClosed).flatten().map_err(|error| {
+                    let sent = !is_unreached(&error);
+                    self.failed(error, sent)
+                })
             }
             Err(error) => Err(error),
         }
     }
 
-    fn failed(&self, error: ServiceError) -> McpError {
+    fn failed(&self, error: ServiceError, sent: bool) -> McpError {
         let server = self.server.clone();
         match error {
             ServiceError::McpError(error) => McpError::Protocol {
@@ -341,7 +341,7 @@ impl Connection {
                 self.too_large()
             }
             ServiceError::UnexpectedResponse => self.malformed("it answered with something else"),
-            other => McpError::Down { server, reason: other.to_string() },
+            other => McpError::Down { server, reason: other.to_string(), sent },
         }
     }
     fn too_large(&self) -> McpError {
@@ -350,6 +350,21 @@ impl Connection {
     fn malformed(&self, reason: impl Into<String>) -> McpError {
         McpError::Malformed { server: self.server.clone(), reason: reason.into() }
     }
+}
+
+/// Whether no connection was made: an address that nobody listens at was given nothing.
+fn is_unreached(error: &ServiceError) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = match error {
+        ServiceError::TransportSend(error) => Some(error.error.as_ref()),
+        _ => None,
+    };
+    while let Some(error) = cause {
+        if error.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_connect) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// A request whose answer is awaited; dropped unanswered, the server is told `notifications/cancelled`.

@@ -27,6 +27,8 @@ pub enum McpError {
         server: String,
         /// Why, and when it is started again.
         reason: String,
+        /// Whether it may have been given the request.
+        sent: bool,
     },
     /// As many requests as permitted are running and waiting.
     #[error("the server `{server}` has {waiting} requests waiting already")]
@@ -43,6 +45,8 @@ pub enum McpError {
         server: String,
         /// The time it had.
         after: Duration,
+        /// Whether it may have been given the request.
+        sent: bool,
     },
     /// The answer is larger than permitted.
     #[error("the server `{server}` answered with more than {max} bytes")]
@@ -108,8 +112,9 @@ pub enum McpError {
 }
 
 impl McpError {
-    /// What the kernel does with it: refusals by name, results the model may learn from, and the end of the call.
-    pub(super) fn into_outcome(self) -> Result<ToolResult, ToolError> {
+    /// What the kernel does with it: refusals by name, results the model may learn from, and the end of the call. Of a tool
+    /// that is not `idempotent` it is not known what came of a request without an answer.
+    pub(super) fn into_outcome(self, idempotent: bool) -> Result<ToolResult, ToolError> {
         let denial = |code, rule: String, message: String, remedy: String| {
             Err(ToolError::Denied(Denial { code, rule, message, remedy }))
         };
@@ -142,6 +147,9 @@ impl McpError {
             ),
             Self::UnknownTool(_) | Self::UnknownServer(_) => Err(ToolError::Arguments(message)),
             Self::Pins { .. } | Self::NotShown { .. } => Err(ToolError::Internal(message)),
+            Self::Down { sent: true, .. } | Self::TimedOut { sent: true, .. } if !idempotent => {
+                Err(ToolError::Unanswered(message))
+            }
             Self::Down { .. }
             | Self::TimedOut { .. }
             | Self::Protocol { .. }

@@ -56,6 +56,10 @@ impl McpTools {
         all
     }
 
+    fn is_idempotent(&self, name: &str) -> bool {
+        self.facts.iter().any(|facts| facts.schema.name == name && facts.idempotent)
+    }
+
     /// Performs a call that passed the monitor, for who needs the whole answer: progress, structure, attachments.
     ///
     /// # Errors
@@ -79,7 +83,7 @@ impl McpTools {
 }
 
 /// The whole answer, for who passes it on.
-fn whole(answer: Result<McpResult, McpError>) -> Result<ToolResult, ToolError> {
+fn whole(answer: Result<McpResult, McpError>, idempotent: bool) -> Result<ToolResult, ToolError> {
     let (whole, is_error) = match answer {
         Ok(result) => {
             let json = result.to_json().map_err(|error| ToolError::Internal(error.to_string()))?;
@@ -88,7 +92,7 @@ fn whole(answer: Result<McpResult, McpError>) -> Result<ToolResult, ToolError> {
         Err(McpError::Protocol { code, message, data }) => {
             (json!({"error": {"code": code, "message": message, "data": data}}), true)
         }
-        Err(error) => return error.into_outcome(),
+        Err(error) => return error.into_outcome(idempotent),
     };
     let content = whole.to_string();
     if content.len() > TOOL_RESULT_BYTES_MAX {
@@ -154,11 +158,11 @@ impl ToolHost for McpTools {
             options.progress = Some(Arc::new(move |progress: Progress| {
                 listener.progressed(progress.done, progress.total, progress.message);
             }));
-            return whole(self.perform(call, &options).await);
+            return whole(self.perform(call, &options).await, self.is_idempotent(&call.name));
         }
         match self.perform(call, &options).await {
             Ok(result) => Ok(result.tool_result()),
-            Err(error) => error.into_outcome(),
+            Err(error) => error.into_outcome(self.is_idempotent(&call.name)),
         }
     }
 }

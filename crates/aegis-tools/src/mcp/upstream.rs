@@ -369,9 +369,11 @@ impl Upstream {
             self.look.notify_one();
         }
         match answer {
-            Err(McpError::Down { server, reason }) => {
-                Err(McpError::Down { server, reason: self.trouble().unwrap_or(reason) })
-            }
+            // What it refuses for want of a token it has not done.
+            Err(McpError::Down { server, reason, sent }) => Err(match self.trouble() {
+                Some(reason) => McpError::Down { server, reason, sent: false },
+                None => McpError::Down { server, reason, sent },
+            }),
             other => other,
         }
     }
@@ -405,7 +407,7 @@ impl Upstream {
                     permit = self.running.acquire() => permit.map_err(|_| self.down("it is stopped"))?,
                     () = options.cancel.cancelled() => return Err(McpError::Cancelled),
                     () = tokio::time::sleep_until(deadline) => {
-                        return Err(McpError::TimedOut { server: server(), after: time });
+                        return Err(McpError::TimedOut { server: server(), after: time, sent: false });
                     }
                 }
             }
@@ -461,7 +463,7 @@ impl Upstream {
         (self.parts.events)(&self.tenant, body);
     }
     fn down(&self, reason: impl Into<String>) -> McpError {
-        McpError::Down { server: self.settings.name.to_string(), reason: reason.into() }
+        McpError::Down { server: self.settings.name.to_string(), reason: reason.into(), sent: false }
     }
     fn pins(&self, reason: String) -> McpError {
         McpError::Pins { server: self.settings.name.to_string(), reason }

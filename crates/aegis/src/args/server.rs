@@ -56,6 +56,9 @@ pub(crate) enum Tool {
         /// The arguments, a JSON object, or @FILE that holds one
         #[arg(long, default_value = "{}")]
         arguments: String,
+        /// Asking again with the same key calls nothing anew
+        #[arg(long, value_name = "KEY")]
+        idempotency_key: Option<String>,
     },
 }
 

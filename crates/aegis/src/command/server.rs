@@ -52,9 +52,9 @@ pub(super) async fn servers(global: &Global, command: Server) -> Result<(), Fail
 
 pub(super) async fn tools(global: &Global, command: Tool) -> Result<(), Failure> {
     match command {
-        Tool::Call { tool, agent, arguments } => {
+        Tool::Call { tool, agent, arguments, idempotency_key } => {
             let call = CallTool { agent, arguments: super::task::json_argument("--arguments", &arguments)? };
-            let called = global.client()?.call_tool(&tool, &call).await?;
+            let called = global.client()?.call_tool(&tool, &call, idempotency_key.as_deref()).await?;
             output::show(global.output, &called, |called| content(&called.result))?;
             if called.result.get("isError").and_then(Value::as_bool) == Some(true) {
                 return Err(

@@ -5,6 +5,8 @@ mod attacks;
 #[cfg(test)]
 mod bootstrap_end;
 #[cfg(test)]
+mod calls;
+#[cfg(test)]
 mod cancel_and_timeouts;
 #[cfg(test)]
 mod command_line;

@@ -174,6 +174,27 @@ async fn one_that_crashes_in_a_call_fails_that_call_and_comes_back() {
 }
 
 #[tokio::test]
+async fn what_was_sent_and_not_answered_is_unknown_unless_it_may_be_done_again() {
+    let never = CancellationToken::new();
+    for idempotent in [json!([]), json!(["hang", "crash"])] {
+        let again = idempotent != json!([]);
+        let (bench, _) = hostile(json!({"idempotent": idempotent}), Hostile::default());
+        let tools = bench.tools().await;
+        for tool in ["hang", "crash"] {
+            match tools.call(&context(), &call(tool, nothing()), &never).await {
+                Err(ToolError::Unanswered(_)) => assert!(!again, "{tool}"),
+                Ok(result) => assert!(again && result.is_error, "{tool}: {result:?}"),
+                other => panic!("{tool}: {other:?}"),
+            }
+        }
+        // What it was never given did not happen.
+        bench.servers.stop().await;
+        let down = tools.call(&context(), &call("add", nothing()), &never).await;
+        assert!(matches!(&down, Ok(result) if result.is_error), "{down:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_flood_of_complaints_holds_up_nobody_and_fills_nothing() {
     let (bench, _) = hostile(nothing(), Hostile { floods: true, ..Hostile::default() });
     bench.tools().await;
