@@ -4,8 +4,8 @@ use aegis_core::Diagnosis;
 
 use crate::AgentManifest;
 use crate::agent::{
-    Advanced, ContextItem, Isolation, Language, NetworkMode, ScheduleType, Soul, StorageClass, Validator,
-    VolumeType,
+    Advanced, ContextItem, ImagePullPolicy, Isolation, Language, NetworkMode, ScheduleType, Soul,
+    StorageClass, Validator, VolumeType,
 };
 
 /// What the adapters of a node say of themselves.
@@ -89,6 +89,9 @@ fn runtime(manifest: &AgentManifest, facts: &NodeFacts, list: &mut List) {
             "container images are not in this build",
             "write `language: python` instead of an image",
         );
+    }
+    if runtime.image_pull_policy != ImagePullPolicy::default() {
+        list.add("spec.runtime.image_pull_policy", "no image is pulled in this build", "remove it");
     }
     match runtime.language {
         Some(Language::Python) => match &runtime.version {
@@ -236,7 +239,8 @@ fn volumes(manifest: &AgentManifest, facts: &NodeFacts, list: &mut List) {
     }
 }
 
-/// Of a soul its authority is enforced; nothing else is.
+/// Of a soul the lists of tools of its authority are enforced; nothing else is. No risk is weighed: none is above
+/// another.
 fn souls(manifest: &AgentManifest, list: &mut List) {
     let soul = match &manifest.spec.soul {
         None => return,
@@ -251,13 +255,18 @@ fn souls(manifest: &AgentManifest, list: &mut List) {
     for (field, given) in [
         ("owner", soul.owner.is_some()),
         ("inputs", soul.inputs.is_some()),
+        ("authority.role", soul.authority.role.is_some()),
+        ("authority.max_risk", soul.authority.max_risk.is_some()),
+        ("authority.approvers", !soul.authority.approvers.is_empty()),
         ("failure_modes", !soul.failure_modes.is_empty()),
         ("acceptance", !soul.acceptance.is_empty()),
         ("gates", !(gates.before.is_empty() && gates.during.is_empty() && gates.after.is_empty())),
         ("safe_mode", soul.safe_mode.is_some()),
     ] {
         if given {
-            let what = format!("`{field}` of a soul is not in this build; its `authority` is");
+            let what = format!(
+                "`{field}` of a soul is not in this build; the lists of tools of its `authority` are"
+            );
             list.add(format!("spec.soul.{field}"), what, "remove it");
         }
     }

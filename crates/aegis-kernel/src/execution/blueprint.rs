@@ -183,3 +183,6 @@ fn thousandths(value: f64) -> u32 {
     let thousandths = (value.clamp(0.0, 2.0) * 1000.0).round() as u32;
     thousandths
 }
+
+#[cfg(test)]
+mod tests;

@@ -194,6 +194,13 @@ fn a_soul_forbids_and_asks_and_asking_is_refused() {
         let denial = super::stages::judge(&permit).unwrap_err();
         assert_eq!((denial.code, denial.rule.as_str()), (DenialCode::ApprovalRequired, rule));
     }
+    let bold = authority(vec![member("acme", &soul("autonomous: [fs.*], max_risk: 0.4"), "e")], settings());
+    let at_risk = |risk| {
+        let circumstances = Circumstances { risk, ..Circumstances::default() };
+        decide_as(&bold, (&call("/workspace/a"), &read_tool()), &circumstances).unwrap().questions
+    };
+    assert!(at_risk(400).is_empty());
+    assert_eq!(at_risk(401)[0].0, "soul:a/max_risk:0");
     let ask = "@ask(\"Really?\") permit(principal, action, resource);";
     let permit = alone(&reader(""), with_policies(&[("ask", None, ask)])).unwrap();
     assert_eq!(permit.questions, [("node:ask/policy:0".to_owned(), "Really?".to_owned())]);

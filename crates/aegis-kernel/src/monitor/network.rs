@@ -55,3 +55,6 @@ impl NodeNetwork {
         (CONNECTIONS_RULE.to_owned(), Limits { rate, concurrent: Some(CONCURRENT_MAX) })
     }
 }
+
+#[cfg(test)]
+mod tests;

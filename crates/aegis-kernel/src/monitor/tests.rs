@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use aegis_core::limits::TOOL_RESULT_BYTES_MAX;
 use aegis_core::{Body, Denial, DenialCode, Intent, Outcome, Tenant, ToolCall, ToolResult, ToolSchema};
+use aegis_manifest::AgentManifest;
 use serde_json::{Value, json};
 
 use super::limiter::Limits;
@@ -24,6 +25,10 @@ spec:
       capabilities:
         - {tool_pattern: 'fs.*', path_allowlist: [/workspace/public]}
         - {tool_pattern: cmd.run, command_allowlist: [git, python3], subcommand_allowlist: {git: [status]}, max_response_size: 1Ki, rate_limit: {calls: 2, per_seconds: 60}}
+    - name: limited
+      capabilities:
+        - {tool_pattern: cmd.run, max_concurrent: 1}
+        - {tool_pattern: web.fetch, domain_allowlist: [example.org, '*.example.net']}
     - name: shaped
       capabilities:
         - {tool_pattern: 'fs.*', arguments: {properties: {path: {const: /workspace/a}}}}
@@ -39,7 +44,7 @@ spec:
   runtime: {{language: python}}
 {context}
   security: {{filesystem: {filesystem}}}
-  tools: [fs.read, fs.write, fs.delete, cmd.run, fsadmin.read]
+  tools: [fs.read, fs.write, fs.delete, cmd.run, fsadmin.read, web.fetch]
 "
     )
 }
@@ -57,6 +62,16 @@ fn file_tool(name: &str, access: Access) -> Arc<ToolFacts> {
     })
 }
 
+fn fetch_tool() -> ToolFacts {
+    let governed = vec![Governed { argument: "url".into(), kind: GovernedKind::Url }];
+    let schema = ToolSchema {
+        name: "web.fetch".to_owned(),
+        description: String::new(),
+        parameters: json!({"type": "object", "properties": {"url": {"type": "string"}}}),
+    };
+    ToolFacts { schema, governed, ..read_tool() }
+}
+
 fn tools() -> Vec<Arc<ToolFacts>> {
     vec![
         file_tool("fs.read", Access::Read),
@@ -65,14 +80,22 @@ fn tools() -> Vec<Arc<ToolFacts>> {
         file_tool("fs.list", Access::Read),
         file_tool("fsadmin.read", Access::Read),
         Arc::new(command_run_facts()),
+        Arc::new(fetch_tool()),
     ]
 }
 
 /// What the deciding stages say of a call under a manifest.
 fn decide(context: &str, filesystem: &str, tool: &str, arguments: Value) -> Result<Permit, Denial> {
-    let manifest = aegis_manifest::parse_agent(&manifest(context, filesystem), "a.yaml").unwrap().document;
+    decide_by(&read(context, filesystem), tool, arguments)
+}
+
+fn read(context: &str, filesystem: &str) -> AgentManifest {
+    aegis_manifest::parse_agent(&manifest(context, filesystem), "a.yaml").unwrap().document
+}
+
+fn decide_by(manifest: &AgentManifest, tool: &str, arguments: Value) -> Result<Permit, Denial> {
     let config = aegis_manifest::parse_node_config(CONTEXTS, "c.yaml", &|_| None).unwrap().document;
-    let authority = authority(&manifest, &config, &tools());
+    let authority = authority(manifest, &config, &tools());
     let call = ToolCall { id: "1".into(), name: tool.into(), arguments };
     let facts = tools().into_iter().find(|facts| facts.schema.name == tool);
     let target =
@@ -132,6 +155,12 @@ fn a_manifest_without_file_rules_and_a_read_only_one_permit_no_writing() {
         assert_eq!(denied.code, DenialCode::PathNotAllowed, "{rules}");
         assert!(denied.message.starts_with("writing `/workspace/a`"), "{}", denied.message);
     }
+    // The two words together are refused where manifests are read; here the narrower one holds all the same.
+    let mut both = read("", "{read: [/workspace], write: [/workspace]}");
+    assert!(decide_by(&both, "fs.write", json!({"path": "/workspace/a"})).is_ok());
+    both.spec.security.filesystem.read_only = true;
+    let denied = decide_by(&both, "fs.write", json!({"path": "/workspace/a"})).unwrap_err();
+    assert_eq!(denied.code, DenialCode::PathNotAllowed);
     let denied = decide("", "{}", "fs.read", json!({"path": "/workspace/a"})).unwrap_err();
     assert!(denied.message.starts_with("reading `/workspace/a`"), "{}", denied.message);
 }
@@ -205,6 +234,33 @@ fn concurrency_is_given_back_when_a_call_ends() {
     assert!(limiter.reserve(&permit, Duration::ZERO).is_err());
     drop(held);
     assert!(limiter.reserve(&permit, Duration::ZERO).is_ok());
+}
+
+#[test]
+fn as_many_calls_run_at_once_as_the_capability_says() {
+    let permit = decide("  security_context: limited", "{}", "cmd.run", json!({"command": "git"})).unwrap();
+    let limiter = Limiter::default();
+    let first = limiter.reserve(&permit, Duration::ZERO).ok().unwrap();
+    let denial = limiter.reserve(&permit, Duration::ZERO).err().unwrap();
+    assert_eq!(
+        (denial.code, denial.rule.as_str()),
+        (DenialCode::RateLimitExceeded, "context:limited/capability:0")
+    );
+    drop(first);
+    assert!(limiter.reserve(&permit, Duration::ZERO).is_ok());
+}
+
+#[test]
+fn a_capability_reaches_no_domain_beyond_its_list() {
+    for (url, code) in [
+        ("https://example.org/a", None),
+        ("https://a.example.net", None),
+        ("https://a.example.org/", Some(DenialCode::DomainNotAllowed)),
+        ("https://example.org.evil.net/", Some(DenialCode::DomainNotAllowed)),
+    ] {
+        let decided = decide("  security_context: limited", "{}", "web.fetch", json!({"url": url}));
+        assert_eq!(decided.err().map(|denial| denial.code), code, "{url}");
+    }
 }
 
 #[test]

@@ -136,3 +136,6 @@ pub(crate) fn manifest_rules(manifest: &AgentManifest) -> ManifestRules {
         volumes: spec.volumes.iter().map(|volume| volume.name.clone()).collect(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -69,7 +69,8 @@ pub struct NetworkSection {
     /// The port of HTTP and the console.
     pub port: u16,
     /// The port of gRPC.
-    pub grpc_port: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grpc_port: Option<u16>,
     /// Certificates.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
@@ -77,7 +78,7 @@ pub struct NetworkSection {
 
 impl Default for NetworkSection {
     fn default() -> Self {
-        Self { bind_address: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 8088, grpc_port: 50051, tls: None }
+        Self { bind_address: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 8088, grpc_port: None, tls: None }
     }
 }
 

@@ -11,12 +11,15 @@ impl NodeConfig {
         let spec = &self.spec;
         let isolation = spec.runtime.default_isolation;
         let set = [
+            (spec.node.id.is_some(), "node.id", "remove it: the node makes its own"),
             (spec.node.role != NodeRole::Hybrid, "node.type", "write `hybrid`: a node plans and runs"),
+            (!spec.node.tags.is_empty(), "node.tags", "remove them: nothing selects by them"),
             (
                 spec.llm_selection.strategy != SelectionStrategy::Static,
                 "llm_selection.strategy",
                 "write `static`, and order the providers",
             ),
+            (spec.network.grpc_port.is_some(), "network.grpc_port", "remove it: use HTTP on `network.port`"),
             (spec.network.tls.is_some(), "network.tls", "put a TLS proxy before the node"),
             (
                 spec.smcp.as_ref().is_some_and(|smcp| smcp.issuer.is_some()),
@@ -38,16 +41,19 @@ impl NodeConfig {
                 "remove it",
             ),
             (
-                spec.mcp_servers
-                    .iter()
-                    .any(|server| server.executable.is_some() && !server.domain_allowlist.is_empty()),
+                spec.mcp_servers.iter().any(|server| !server.domain_allowlist.is_empty()),
                 "mcp_servers[].domain_allowlist",
-                "remove it: the server has no network",
+                "remove it: a program has no network, and what an address connects to is not this node's to say",
             ),
             (
                 spec.mcp_servers.iter().any(|server| !server.grants.is_empty()),
                 "mcp_servers[].grants",
                 "remove them: what servers ask of their own accord is refused",
+            ),
+            (
+                spec.mcp_servers.iter().any(|server| !server.config.is_empty()),
+                "mcp_servers[].config",
+                "remove it: give a server its settings by `args` and `env`",
             ),
             (spec.observability.metrics.is_some(), "observability.metrics", "remove it"),
             (spec.observability.tracing.is_some(), "observability.tracing", "remove it"),

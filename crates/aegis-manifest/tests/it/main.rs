@@ -7,4 +7,6 @@ mod malformed;
 #[cfg(test)]
 mod templates;
 #[cfg(test)]
+mod unenforced;
+#[cfg(test)]
 mod valid;

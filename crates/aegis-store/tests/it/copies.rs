@@ -127,7 +127,7 @@ async fn a_copy_of_the_keys_opens_evidence_and_nothing_that_is_destroyed_later()
     let mut accept = options(other.path(), 9);
     accept.accept_restored = true;
     let store = Store::open(accept).await.unwrap();
-    let Body::IterationAnswered { answer, .. } = &events[0].body else { return };
+    let Body::IterationAnswered { answer, .. } = &events[0].body else { panic!("{events:?}") };
     assert_eq!(
         store.blob(stream, answer).await.unwrap(),
         "[mail]",

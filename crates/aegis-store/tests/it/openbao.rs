@@ -137,7 +137,7 @@ async fn a_server_that_fails_is_asked_again_only_where_that_changes_nothing() {
 #[tokio::test]
 async fn silence_and_floods_are_bounded() {
     let server = VaultServer::start(VaultOptions::default()).await.unwrap();
-    let patient = OpenBaoOptions { timeout: Duration::from_millis(200), ..options(server.url()) };
+    let patient = OpenBaoOptions { timeout: Duration::from_secs(1), ..options(server.url()) };
     let store = OpenBao::connect(patient).await.unwrap();
     server.fail_next([None; 3]);
     assert!(matches!(read(&store, "key").await, Err(SecretError::Unreachable(_))));

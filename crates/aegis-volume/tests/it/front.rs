@@ -221,7 +221,7 @@ async fn closing_ends_the_front_whoever_uses_it() {
     let held = File::create(at.join("a")).unwrap();
     let started = std::time::Instant::now();
     files.close();
-    assert!(started.elapsed() < std::time::Duration::from_secs(4));
+    assert!(started.elapsed() < std::time::Duration::from_secs(15));
     assert!(held.write_all_at(b"x", 0).is_err(), "an open file answers no more");
     assert!(!at.join("a").exists());
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
