@@ -103,9 +103,7 @@ pub(crate) async fn compose(
     };
     let (servers, server_events) = servers::open(node, kernel.tool_names(), parts).await?;
     kernel.use_servers(servers.clone());
-    let mut seed = [0u8; 8];
-    ids.fill(&mut seed);
-    let providers = Arc::new(Providers::new(home, u64::from_ne_bytes(seed)));
+    let providers = Arc::new(Providers::new(home, seed(ids.as_ref())));
     providers.apply(node).await?;
     Ok(Composed {
         kernel,
@@ -123,6 +121,13 @@ pub(crate) async fn compose(
         servers,
         server_events,
     })
+}
+
+/// For whatever is to differ from daemon to daemon, such as the jitter of retries.
+fn seed(ids: &dyn Ids) -> u64 {
+    let mut seed = [0u8; 8];
+    ids.fill(&mut seed);
+    u64::from_ne_bytes(seed)
 }
 
 async fn open_door(

@@ -226,7 +226,7 @@ mod tests {
                 "apiVersion: 100monkeys.ai/v1\nkind: NodeConfig\nmetadata: {{name: a}}\nspec:\n  governance: {{{governance}}}\n"
             );
             std::fs::write(&path, text).unwrap();
-            let refused = load_config(Some(&path)).err().expect(governance);
+            let refused = load_config(Some(&path)).expect_err(governance);
             assert!(refused.diagnosis.message.contains("governance"), "{}", refused.diagnosis.message);
         }
     }

@@ -141,7 +141,7 @@ def seen():
              'control': os.path.exists('/run/aegis/control.sock'), 'api': os.path.exists('/run/aegis/api')}
     import socket
     try:
-        socket.create_connection(('127.0.0.1', int(sys.argv[1])), 2).close(); found['network'] = 'open'
+        socket.create_connection(('127.0.0.1', int(sys.argv[1] if len(sys.argv) > 1 else 9)), 2).close(); found['network'] = 'open'
     except OSError as error:
         found['network'] = str(error)
     try:

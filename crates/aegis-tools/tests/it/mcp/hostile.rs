@@ -116,7 +116,7 @@ async fn a_description_changed_in_the_middle_holds_the_server_until_its_hash_is_
     let (accepted, shown) = (view.accepted.unwrap().0, view.shown.unwrap().0);
     let change = &view.diff.unwrap().changed[0];
     assert_eq!((change.tool.as_str(), change.changes[0].pointer.as_str()), ("add", "/description"));
-    let never = async { unreachable!("what is not shown is not put on record") };
+    let never = async { panic!("what is not shown is not put on record") };
     let refused = bench.servers.accept(&tenant(), "bad", accepted, never).await;
     assert!(matches!(refused, Err(McpError::NotShown { .. })), "{refused:?}");
     // An acceptance that cannot be recorded does not hold, and can be tried again.
