@@ -34,8 +34,8 @@ pub use secrets::{
 };
 pub use sessions::{Claimed, SessionError, Sessions, SmcpSession};
 pub use tool::{
-    Access, Governed, GovernedKind, Listener, ServerTools, ToolContext, ToolError, ToolFacts, ToolHost,
-    ToolServers, WayOut,
+    Access, CallRecord, Governed, GovernedKind, Listener, PushBinding, ServerTools, ToolContext, ToolError,
+    ToolFacts, ToolHost, ToolServers, WayOut,
 };
 pub use volume::{
     DirectoryEntry, FileKind, FileMeta, FileRange, FileRecords, Files, Grant, PathRules, Tree, TreeEntry,

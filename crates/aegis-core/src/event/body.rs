@@ -445,6 +445,19 @@ bodies! {
         /// The action it was for, if it was one action.
         action: Option<ActionId>,
     }
+    /// What a push sends is known exactly, and not sent yet.
+    PushBound = "push.bound" {
+        /// The action that sends it.
+        action: ActionId,
+        /// The remote's name in the node's configuration.
+        remote: String,
+        /// The id of the commit that the branch is to name.
+        commit: String,
+        /// The id of the commit that it names there now; absent for a new branch.
+        former: Option<String>,
+        /// The branch, as `refs/heads/NAME`.
+        reference: BlobRef,
+    }
 
     /// A tool server answers, and its tools are known.
     ServerStarted = "server.started" {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{CALLS_MAX, CALLS_WAITING_MAX, Live, over};
-use crate::execution::Services;
+use crate::execution::{CallNotes, Services};
 use crate::monitor::{Action, Performed, Proof, Settled, Target};
 use crate::port::{Listener, ToolContext, ToolError};
 use crate::record::{Ledger, RecordError};
@@ -123,17 +123,24 @@ impl Live {
         let facts = home.as_ref().map(Home::facts);
         let target = Target::Tool { turn: 0, index: 0, call: wanted, facts, proof: Proof::Client(admitted) };
         let action = Action { target, generation: self.generation };
+        let Some((mut ledger, mut authority)) = self.workers.take(&services.monitor).await? else {
+            return Ok(Called::Denied(over()));
+        };
         let context = ToolContext {
             execution: self.execution,
             workspace: Arc::clone(&self.workspace),
             listener: terms.listener.clone(),
             way_out: self.way_out.clone(),
+            tenant: ledger.tenant.clone(),
+            record: None,
         };
         let (home, context) = (&home, &context);
-        let perform = move |_: ActionId| async move {
+        let perform = move |id: ActionId| async move {
             let Some(Home::Host(host, _)) = home else {
                 return Performed::Tool(Err(ToolError::Internal(format!("no tool `{}`", wanted.name))));
             };
+            let notes = CallNotes::new(self.scribe.clone(), self.execution, id, &wanted.name);
+            let context = &ToolContext { record: Some(Arc::new(notes)), ..context.clone() };
             let cancel = CancellationToken::new();
             let mut call = host.call(context, wanted, &cancel);
             tokio::select! {
@@ -146,9 +153,6 @@ impl Live {
                 Ok(Ok(result)) => Performed::Tool(Ok(result)),
                 _ => Performed::Interrupted,
             }
-        };
-        let Some((mut ledger, mut authority)) = self.workers.take(&services.monitor).await? else {
-            return Ok(Called::Denied(over()));
         };
         let settled = services.monitor.pass(&mut ledger, &mut authority, &action, perform).await;
         let settled = match settled {

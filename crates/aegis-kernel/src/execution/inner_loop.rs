@@ -13,6 +13,7 @@ use aegis_core::{
 use tokio_util::sync::CancellationToken;
 
 use super::Stopper;
+use super::call_record::CallNotes;
 use super::driver::{Driver, Halt};
 use super::generation::{Generation, command_environment};
 use crate::dispatch::Down;
@@ -93,7 +94,10 @@ impl Driver {
             workspace: Arc::clone(&self.rooms().await?.workspace),
             listener: None,
             way_out: self.outlet.as_ref().map(OpenOutlet::way_out),
+            tenant: self.ledger.tenant.clone(),
+            record: None,
         };
+        let scribe = self.ledger.scribe.clone();
         let environment = command_environment(&self.blueprint.env).collect();
         let (live, stopper) = (&mut self.generation, self.stopper.clone());
         let (home, context, wanted) = (&home, &context, &call);
@@ -102,6 +106,8 @@ impl Driver {
                 Some(Home::Sandbox(_)) => run_command(live, &stopper, id, (wanted, environment)).await,
                 Some(Home::Host(host, _)) => {
                     let cancel = CancellationToken::new();
+                    let notes = CallNotes::new(scribe, context.execution, id, &wanted.name);
+                    let context = &ToolContext { record: Some(Arc::new(notes)), ..context.clone() };
                     let mut call = host.call(context, wanted, &cancel);
                     tokio::select! {
                         result = &mut call => return performed(result),

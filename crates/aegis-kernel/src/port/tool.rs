@@ -87,6 +87,33 @@ pub struct ToolContext {
     pub listener: Option<Arc<dyn Listener>>,
     /// Its way out of the node, where its manifest grants one.
     pub way_out: Option<Arc<dyn WayOut>>,
+    /// The tenant.
+    pub tenant: Tenant,
+    /// Where facts of the call itself are recorded; there once the call is being performed.
+    pub record: Option<Arc<dyn CallRecord>>,
+}
+
+/// What a push is about to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PushBinding {
+    /// The remote's name in the node's configuration.
+    pub remote: String,
+    /// `refs/heads/NAME`.
+    pub reference: String,
+    /// The id of the commit that it is to name.
+    pub commit: String,
+    /// The id of the commit that it names there now, if it is there.
+    pub former: Option<String>,
+}
+
+/// Records facts of one call under way, between its intent and its outcome. Each is durable when this returns; what
+/// cannot be recorded is not to be done.
+#[async_trait]
+pub trait CallRecord: Send + Sync {
+    /// A credential is about to be used for the call.
+    async fn secret_used(&self, reference: String, version: Option<u64>) -> Result<(), String>;
+    /// A push is about to be sent.
+    async fn push_bound(&self, binding: PushBinding) -> Result<(), String>;
 }
 
 /// An execution's way out of the node, for tools that work in the daemon.

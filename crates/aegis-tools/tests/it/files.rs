@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use aegis_core::limits::TOOL_RESULT_BYTES_MAX;
-use aegis_core::{DenialCode, ExecutionId, ToolResult, VolumeId};
+use aegis_core::{DenialCode, ExecutionId, Tenant, ToolResult, VolumeId};
 use aegis_kernel::port::{
     DirectoryEntry, FileMeta, FileRecords, Files, Grant, PathRules, ToolContext, ToolError, ToolHost, Tree,
     VolumeError, Workspace,
@@ -45,7 +45,14 @@ impl Bench {
         let execution = ExecutionId::from_uuid(Uuid::nil());
         Self {
             tools: FileTools::new(),
-            context: ToolContext { execution, workspace, listener: None, way_out: None },
+            context: ToolContext {
+                execution,
+                workspace,
+                listener: None,
+                way_out: None,
+                tenant: Tenant::default_tenant(),
+                record: None,
+            },
             files,
         }
     }
@@ -408,6 +415,8 @@ async fn a_cancelled_read_is_left_and_a_cancelled_write_is_finished() {
         workspace,
         listener: None,
         way_out: None,
+        tenant: Tenant::default_tenant(),
+        record: None,
     };
     let tools = FileTools::new();
 

@@ -117,7 +117,14 @@ pub(super) fn call(name: &str, arguments: Value) -> ToolCall {
 
 pub(super) fn context() -> ToolContext {
     let execution = ExecutionId::from_uuid(uuid::Uuid::nil());
-    ToolContext { execution, workspace: Arc::new(Workspace::new(Vec::new())), listener: None, way_out: None }
+    ToolContext {
+        execution,
+        workspace: Arc::new(Workspace::new(Vec::new())),
+        listener: None,
+        way_out: None,
+        tenant: Tenant::default_tenant(),
+        record: None,
+    }
 }
 
 pub(super) fn nothing() -> Value {
