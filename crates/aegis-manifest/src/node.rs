@@ -1,5 +1,6 @@
 //! The `NodeConfig` kind: what a node offers, where it listens, which models it knows, what it permits.
 
+pub(crate) mod git;
 mod governance;
 mod later;
 mod llm;
@@ -16,6 +17,7 @@ use aegis_core::Name;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use git::{GitRemote, GitSection};
 pub use governance::{Governance, NodeNetwork, Policy, RedactionSettings, ToolLabels};
 pub use later::{Database, FirecrackerSettings, Iam, Metrics, Nats, Smcp, Temporal, Tls, Tracing};
 pub use llm::{
@@ -114,6 +116,9 @@ pub struct NodeSpec {
     /// Tool servers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mcp_servers: Vec<McpServer>,
+    /// Git repositories outside that agents may clone from and push to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub git: Option<GitSection>,
     /// The signed tool protocol.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub smcp: Option<Smcp>,

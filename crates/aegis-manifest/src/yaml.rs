@@ -7,6 +7,7 @@
 mod decode;
 mod diagnostic;
 mod form;
+mod git_rules;
 mod node_rules;
 mod rules;
 mod tree;

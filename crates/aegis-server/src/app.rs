@@ -11,6 +11,7 @@ use aegis_kernel::{Kernel, TokenKeys};
 use aegis_manifest::NodeConfig;
 use aegis_models::Router;
 use aegis_store::{Door, NodeSecrets};
+use aegis_tools::GitTools;
 use aegis_tools::mcp::McpServers;
 use serde_json::Value;
 use tokio::sync::Semaphore;
@@ -75,6 +76,7 @@ pub(crate) struct App {
     pub(crate) secrets: Arc<NodeSecrets>,
     pub(crate) providers: Arc<Providers>,
     pub(crate) servers: Arc<McpServers>,
+    pub(crate) git: Arc<GitTools>,
     pub(crate) home: PathBuf,
     pub(crate) address: std::net::SocketAddr,
     /// When it began to serve, on the monotonic clock.

@@ -15,7 +15,7 @@ use aegis_sandbox::{EgressProxy, ProcessSandbox, SandboxSettings};
 use aegis_security::redact::PiiKey;
 use aegis_store::{Door, NodeSecrets, OpenError, Store};
 use aegis_tools::mcp::McpServers;
-use aegis_tools::{FileTools, WebTools};
+use aegis_tools::{FileTools, GitTools, WebTools};
 use aegis_volume::{LocalSettings, LocalVolumes};
 
 use crate::app::ManifestFacts;
@@ -25,7 +25,7 @@ use crate::providers::Providers;
 use crate::run_folder::{mark, run_folder};
 use crate::servers::{self, ServerEvents};
 use crate::system::{SystemClock, SystemIds};
-use crate::{secrets, signing_keys};
+use crate::{git, secrets, signing_keys};
 
 /// The bootstrap program that goes into sandboxes.
 const BOOTSTRAP: &str = include_str!("../../../guest/bootstrap.py");
@@ -50,6 +50,7 @@ pub(crate) struct Composed {
     pub(crate) tokens: Arc<TokenKeys>,
     pub(crate) servers: Arc<McpServers>,
     pub(crate) server_events: ServerEvents,
+    pub(crate) git: Arc<GitTools>,
 }
 
 /// Composes a daemon of the folder `home`.
@@ -72,18 +73,20 @@ pub(crate) async fn compose(
         open_store(home, node, clock.clone(), ids.clone(), accept_restored),
         open_door(home, clock.clone(), ids.clone(), accept_restored),
     )?;
-    let Gathered { settings, used, missing } =
+    let Gathered { settings, used, mut missing } =
         models::settings(node, secrets.as_ref(), &base(config, home)).await?;
     secrets::leave_out_of_log(secrets.as_ref(), &Tenant::default_tenant()).await;
     let router = Arc::new(Router::new(settings, clock.clone()).map_err(|error| models::refused(&error))?);
     let tokens = Arc::new(signing_keys::open(home, clock.as_ref(), ids.as_ref())?);
+    let git = git::open(node, sandbox.clone(), secrets.clone(), ids.clone())?;
+    missing.extend(git::missing(node, &git, secrets.as_ref()).await);
     let volumes = LocalVolumes::new(volume_settings(home, &run)).map_err(volume_failed)?;
     let ports = Ports {
         journal: store.clone(),
         model: router.clone(),
         sandbox: sandbox.clone(),
         volume: Arc::new(volumes),
-        tools: vec![Arc::new(FileTools::new()), Arc::new(WebTools::new())],
+        tools: vec![Arc::new(FileTools::new()), Arc::new(WebTools::new()), git.clone()],
         egress: Arc::new(EgressProxy::new()),
         secrets: secrets.clone(),
         sessions: door.clone(),
@@ -103,8 +106,7 @@ pub(crate) async fn compose(
     };
     let (servers, server_events) = servers::open(node, kernel.tool_names(), parts).await?;
     kernel.use_servers(servers.clone());
-    let providers = Arc::new(Providers::new(home, seed(ids.as_ref())));
-    providers.apply(node).await?;
+    let providers = open_providers(home, node, ids.as_ref()).await?;
     Ok(Composed {
         kernel,
         store,
@@ -120,14 +122,16 @@ pub(crate) async fn compose(
         tokens,
         servers,
         server_events,
+        git,
     })
 }
 
-/// For whatever is to differ from daemon to daemon, such as the jitter of retries.
-fn seed(ids: &dyn Ids) -> u64 {
+async fn open_providers(home: &Path, node: &NodeConfig, ids: &dyn Ids) -> Result<Arc<Providers>, Diagnosis> {
     let mut seed = [0u8; 8];
     ids.fill(&mut seed);
-    u64::from_ne_bytes(seed)
+    let providers = Arc::new(Providers::new(home, u64::from_ne_bytes(seed)));
+    providers.apply(node).await?;
+    Ok(providers)
 }
 
 async fn open_door(

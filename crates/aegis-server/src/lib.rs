@@ -11,6 +11,7 @@ mod evidence;
 mod fleet;
 mod folder;
 mod follow;
+mod git;
 mod guard;
 mod idempotency;
 mod inside;

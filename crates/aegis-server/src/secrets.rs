@@ -19,7 +19,7 @@ use tokio::sync::Mutex;
 use crate::app::App;
 use crate::compose::store_failed;
 use crate::logging::leave_out;
-use crate::models;
+use crate::{git, models};
 
 /// Where an `AppRole` is mounted, if the configuration does not say.
 const APPROLE_MOUNT: &str = "approle";
@@ -159,7 +159,9 @@ pub(crate) async fn refresh_models(app: &App) {
         tracing::error!(%error, "the providers keep the credentials they had");
         return;
     }
-    app.configured.write().unwrap_or_else(PoisonError::into_inner).missing = gathered.missing;
+    let mut missing = gathered.missing;
+    missing.extend(git::missing(&node, &app.git, app.secrets.as_ref()).await);
+    app.configured.write().unwrap_or_else(PoisonError::into_inner).missing = missing;
     record_uses(app, gathered.used).await;
 }
 

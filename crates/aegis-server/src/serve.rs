@@ -25,7 +25,7 @@ use crate::idempotency::Turns;
 use crate::inside::Inside;
 use crate::servers::record_events;
 use crate::token::Token;
-use crate::{VERSION, listen, models, platform, routes, secrets};
+use crate::{VERSION, git, listen, models, platform, routes, secrets};
 
 /// Time for running executions to be parked when the daemon stops.
 const STOP_GRACE: Duration = Duration::from_secs(20);
@@ -132,6 +132,7 @@ pub(crate) fn app(
         secrets: composed.secrets.clone(),
         providers: composed.providers.clone(),
         servers: composed.servers.clone(),
+        git: composed.git.clone(),
         home: folder.path().to_owned(),
         address,
         ready: AtomicBool::new(false),
@@ -184,6 +185,21 @@ async fn record(app: &App, body: Body) {
     }
 }
 
+/// Takes providers and repositories, if both can be put into force: uses of secrets, and what is missing.
+async fn take_sources(
+    app: &App,
+    config: &LoadedConfig,
+    base: &Path,
+) -> Result<(Vec<Body>, Vec<String>), Diagnosis> {
+    let remotes = git::remotes(config.node())?;
+    let gathered = models::settings(config.node(), app.secrets.as_ref(), base).await?;
+    app.router.replace(gathered.settings).map_err(|error| models::refused(&error))?;
+    app.git.replace(remotes);
+    let mut missing = gathered.missing;
+    missing.extend(git::missing(config.node(), &app.git, app.secrets.as_ref()).await);
+    Ok((gathered.used, missing))
+}
+
 /// Takes a changed configuration: aliases, providers and their programs, security contexts, defaults and platform
 /// agents. A wrong one changes nothing.
 async fn reload(app: &App, options: &Options) {
@@ -198,14 +214,7 @@ async fn reload(app: &App, options: &Options) {
         }
     };
     let base = compose::base(&config, &options.home);
-    let swapped = match models::settings(config.node(), app.secrets.as_ref(), &base).await {
-        Ok(gathered) => app
-            .router
-            .replace(gathered.settings)
-            .map(|()| (gathered.used, gathered.missing))
-            .map_err(|error| models::refused(&error)),
-        Err(error) => Err(error),
-    };
+    let swapped = take_sources(app, &config, &base).await;
     let (used, missing) = match swapped {
         Ok(swapped) => swapped,
         Err(error) => {

@@ -5,7 +5,7 @@ mod edit;
 mod facts;
 mod manage;
 mod output;
-mod place;
+pub(crate) mod place;
 mod read;
 mod search;
 mod walk;

@@ -16,6 +16,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::{ClientConfig, crypto};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use exchange::tunnel;
 use exchange::{Fetched, fetch};
 
 /// The tool's name.
@@ -55,7 +56,8 @@ impl WebTools {
     }
 }
 
-fn connector() -> Result<TlsConnector, tokio_rustls::rustls::Error> {
+/// TLS with the certificate authorities of this machine.
+pub(crate) fn connector() -> Result<TlsConnector, tokio_rustls::rustls::Error> {
     let provider = Arc::new(crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     Ok(TlsConnector::from(Arc::new(builder.with_platform_verifier()?.with_no_client_auth())))

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use aegis_core::{LABEL_RULES, PERSONAL_DATA_RULES};
 
 use super::diagnostic::{Problem, quoted};
+use super::git_rules;
 use super::rules::{is_normal, once, path_pattern, rule};
 use super::tree::Node;
 
@@ -20,6 +21,7 @@ pub(super) fn check(root: &Node, problems: &mut Vec<Problem>) {
     redaction(spec, problems);
     listening(spec, problems);
     secrets(spec, problems);
+    git_rules::check(spec, problems);
     for (index, path) in spec.at("storage.host_paths").into_iter().flat_map(Node::items).enumerate() {
         if path.text().is_some_and(|text| !is_normal(text)) {
             let message = format!("the path {} is not absolute and normalised", path.shown());

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 const CHUNK_BYTES: usize = 256 << 10;
 
 /// Why a tool has no success to give.
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// The model learns from it.
     Told(String),
     /// The call itself failed.
@@ -19,7 +19,7 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    pub(super) fn told(message: impl Into<String>) -> Self {
+    pub(crate) fn told(message: impl Into<String>) -> Self {
         Self::Told(message.into())
     }
 }
@@ -75,14 +75,14 @@ impl Stop {
 }
 
 /// A path and the volume that holds it.
-pub(super) struct Place<'workspace> {
-    pub(super) files: &'workspace Arc<dyn Files>,
-    pub(super) path: String,
+pub(crate) struct Place<'workspace> {
+    pub(crate) files: &'workspace Arc<dyn Files>,
+    pub(crate) path: String,
 }
 
 impl<'workspace> Place<'workspace> {
     /// Where the path of a call leads.
-    pub(super) fn find(workspace: &'workspace Workspace, path: &str) -> Result<Self, Failure> {
+    pub(crate) fn find(workspace: &'workspace Workspace, path: &str) -> Result<Self, Failure> {
         let path = normalise(path)?;
         match workspace.holding(&path) {
             Some(files) => Ok(Self { files, path }),

@@ -59,7 +59,7 @@ pub(super) async fn fetch(way: &dyn WayOut, connector: &TlsConnector, url: &Url)
 }
 
 /// Has the proxy connect; what it says instead of 200 is the reason.
-async fn tunnel(mut stream: UnixStream, target: &str) -> Result<UnixStream, String> {
+pub(crate) async fn tunnel(mut stream: UnixStream, target: &str) -> Result<UnixStream, String> {
     let asked = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
     stream.write_all(asked.as_bytes()).await.map_err(|error| error.to_string())?;
     let mut head = Vec::new();

@@ -23,6 +23,8 @@ mod evidence;
 #[cfg(test)]
 mod first_run;
 #[cfg(test)]
+mod git;
+#[cfg(test)]
 mod labels;
 #[cfg(test)]
 mod lifecycle;
