@@ -30,6 +30,15 @@ TOOLS = [
     "test_tool_with_progress",
     "test_error_handling",
 ]
+# The node's own names for what servers have beside tools.
+OFFERED = [
+    "resource.list",
+    "resource.templates",
+    "resource.read",
+    "prompt.list",
+    "prompt.get",
+    "completion.complete",
+]
 # What belongs to one connection alone.
 HOP = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "authorization"}
 
@@ -95,7 +104,7 @@ class Node:
                 }
             ],
             "security_contexts": [
-                {"name": "served", "capabilities": [{"tool_pattern": name} for name in TOOLS]}
+                {"name": "served", "capabilities": [{"tool_pattern": name} for name in TOOLS + OFFERED]}
             ],
         }
         self.write("aegis-config.json", "NodeConfig", "conformance", spec)
@@ -103,7 +112,7 @@ class Node:
             "runtime": {"language": "python", "isolation": "process"},
             "task": {"instruction": "Be acted as."},
             "security_context": "served",
-            "tools": TOOLS,
+            "tools": TOOLS + OFFERED,
         }
         self.write("agent.json", "Agent", "fixture", agent)
         command = [aegis, "daemon", "start"]

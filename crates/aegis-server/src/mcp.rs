@@ -5,26 +5,33 @@
 //! of the agent that the request names. A call of an agent's tool passes the monitor, in a run that acts as the agent.
 
 mod actors;
+mod described;
 mod management;
+mod offers;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aegis_core::limits::REQUEST_BYTES_MAX;
 use aegis_core::{ActorLink, Denial, DenialCode, Diagnosis, ErrorCode, KeyRole};
 use aegis_kernel::port::Listener;
-use aegis_kernel::{Act, Acted, Caller, Speaker};
+use aegis_kernel::{Act, Acted, Acting, Caller, Speaker};
+use aegis_tools::mcp::is_offered;
 use axum::Router;
 use http::request::Parts;
 use rmcp::ServerHandler;
 use rmcp::model::{
-    CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ErrorCode as RpcCode,
-    ErrorData, Implementation, ListToolsResult, PaginatedRequestParams, ProgressNotificationParam,
-    ProgressToken, ResultType, ServerCapabilities, ServerConfig, Tool,
+    CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, CompleteRequestParams,
+    CompleteResult, ContentBlock, DiscoverResult, ErrorCode as RpcCode, ErrorData, GetPromptRequestParams,
+    GetPromptResponse, Implementation, InitializeRequestParams, InitializeResult, ListPromptsResult,
+    ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
+    ProgressNotificationParam, ProgressToken, ReadResourceRequestParams, ReadResourceResponse, ResultType,
+    ServerCapabilities, ServerConfig, Tool,
 };
 use rmcp::service::{Peer, RequestContext, RoleServer};
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tokio::sync::mpsc;
 
 use crate::app::App;
@@ -92,13 +99,19 @@ impl McpServer {
     async fn tools(&self, asker: &Asker) -> Result<Vec<Tool>, ErrorData> {
         let mut tools = management::tools(asker.role);
         if let Some(agent) = &asker.agent {
-            let own = self.app.kernel.tools_as(&asker.caller.tenant, agent).await;
-            tools.extend(own.map_err(|error| told(&error))?.into_iter().map(|facts| {
-                let schema = match facts.schema.parameters {
-                    Value::Object(schema) => schema,
-                    _ => Map::new(),
-                };
-                Tool::new(facts.schema.name, facts.schema.description, schema)
+            let tenant = &asker.caller.tenant;
+            let own = self.app.kernel.tools_as(tenant, agent).await.map_err(|error| told(&error))?;
+            // Its servers' tools with all that was accepted of them.
+            let served = match own.iter().any(|facts| facts.foreign) {
+                true => self.app.servers.tools(tenant, Duration::ZERO).await.ok(),
+                false => None,
+            };
+            // Resources and prompts have methods of their own.
+            let own = own.into_iter().filter(|facts| !is_offered(&facts.schema.name));
+            tools.extend(own.map(|facts| {
+                let pinned = served.as_ref().filter(|_| facts.foreign);
+                let pinned = pinned.and_then(|served| served.pinned(&facts.schema.name));
+                described::tool(facts.clone(), pinned)
             }));
         }
         Ok(tools)
@@ -114,17 +127,11 @@ impl McpServer {
         if let Some(managed) = management::find(&request.name, asker.role) {
             return Ok(management::call(self.inside.clone(), managed, &asker.caller, arguments).await);
         }
-        let Some(agent) = &asker.agent else { return Err(unknown_tool(&request.name)) };
-        let kernel = &self.app.kernel;
-        let acting = self.actors.of(kernel, &asker.caller, agent).await.map_err(|error| told(&error))?;
-        let act = Act {
-            id: &context.id.to_string(),
-            tool: &request.name,
-            arguments: Value::Object(arguments),
-            listener: Progressing::listener(context),
-            cancel: context.ct.clone(),
-        };
-        match kernel.act_by(&acting, act).await.map_err(|error| told(&error))? {
+        if asker.agent.is_none() || is_offered(&request.name) {
+            return Err(unknown_tool(&request.name));
+        }
+        let (acting, acted) = self.act(asker, &request.name, Value::Object(arguments), context).await?;
+        match acted {
             Acted::Whole(whole) => whole_result(whole),
             Acted::Answered(result) => {
                 let content = vec![ContentBlock::text(result.content)];
@@ -147,10 +154,51 @@ impl McpServer {
     }
 }
 
+impl McpServer {
+    /// Makes a call as the agent, through the monitor.
+    async fn act(
+        &self,
+        asker: &Asker,
+        tool: &str,
+        arguments: Value,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<(Arc<Acting>, Acted), ErrorData> {
+        let Some(agent) = &asker.agent else { return Err(unknown_tool(tool)) };
+        let kernel = &self.app.kernel;
+        let acting = self.actors.of(kernel, &asker.caller, agent).await.map_err(|error| told(&error))?;
+        let act = Act {
+            id: &context.id.to_string(),
+            tool,
+            arguments,
+            listener: Progressing::listener(context),
+            cancel: context.ct.clone(),
+        };
+        let acted = kernel.act_by(&acting, act).await.map_err(|error| told(&error))?;
+        Ok((acting, acted))
+    }
+}
+
 impl ServerHandler for McpServer {
     fn get_info(&self) -> ServerConfig {
         ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
             .with_server_info(Implementation::new("aegis", env!("CARGO_PKG_VERSION")))
+    }
+
+    async fn initialize(
+        &self,
+        request: InitializeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<InitializeResult, ErrorData> {
+        context.peer.set_peer_info(request.clone());
+        let mut result = self.negotiate_initialize(&request)?;
+        result.capabilities = self.capabilities(&context).await;
+        Ok(result)
+    }
+
+    async fn discover(&self, context: RequestContext<RoleServer>) -> Result<DiscoverResult, ErrorData> {
+        let mut info = self.get_info();
+        info.capabilities = self.capabilities(&context).await;
+        Ok(DiscoverResult::from_server_info(self.supported_protocol_versions().into_owned(), info))
     }
 
     async fn list_tools(
@@ -170,6 +218,54 @@ impl ServerHandler for McpServer {
     ) -> Result<CallToolResponse, ErrorData> {
         let asker = Asker::of(&context)?;
         self.call(&asker, request, &context).await.map(CallToolResponse::Complete)
+    }
+
+    async fn list_resources(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        self.resources(request, &context).await
+    }
+
+    async fn list_resource_templates(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        self.resource_templates(&context).await
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        self.read(&request, &context).await.map(ReadResourceResponse::Complete)
+    }
+
+    async fn list_prompts(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListPromptsResult, ErrorData> {
+        self.prompts(&context).await
+    }
+
+    async fn get_prompt(
+        &self,
+        request: GetPromptRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<GetPromptResponse, ErrorData> {
+        self.prompt(request, &context).await.map(GetPromptResponse::Complete)
+    }
+
+    async fn complete(
+        &self,
+        request: CompleteRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CompleteResult, ErrorData> {
+        self.completion(request, &context).await
     }
 }
 

@@ -16,6 +16,7 @@ mod http;
 mod log;
 mod names;
 mod oauth;
+mod offers;
 mod pin;
 mod result;
 mod servers;
@@ -29,7 +30,13 @@ pub use host::McpTools;
 pub use http::http_client;
 pub use log::LogLine;
 pub use oauth::Tokens;
-pub use pin::{FieldChange, PinDiff, PinDocument, PinRecord, PinStore, PinnedTool, ToolChange};
+pub use offers::{
+    COMPLETION, PROMPT_GET, PROMPT_LIST, RESOURCE_LIST, RESOURCE_READ, RESOURCE_TEMPLATES, is_offered,
+};
+pub use pin::{
+    FieldChange, ItemChange, ItemsDiff, Offer, PinDiff, PinDocument, PinRecord, PinStore, PinnedItem,
+    PinnedTool, ToolChange,
+};
 pub use result::{Attachment, McpResult};
 pub use servers::{
     CallOptions, McpParts, McpServers, ServerEvents, ServerKey, ServerListChanges, ServerView,

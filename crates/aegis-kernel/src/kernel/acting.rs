@@ -43,7 +43,8 @@ impl Acting {
         self.live.callable().map(|facts| (facts, self.is_served(&facts.schema.name)))
     }
     fn is_served(&self, tool: &str) -> bool {
-        self.live.served.as_ref().is_some_and(|served| served.place(tool).is_some())
+        let served = self.live.served.iter().flat_map(|served| served.tools());
+        served.map(|facts| facts.schema.name.as_str()).any(|name| name == tool)
     }
 }
 

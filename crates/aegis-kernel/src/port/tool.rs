@@ -32,6 +32,9 @@ pub enum GovernedKind {
     Url,
     /// A host name.
     Domain,
+    /// A URI: the host of one that is fetched over the network is checked as a domain, the path of a `file:` as one that
+    /// is read; of any other scheme nothing can be checked.
+    Uri,
 }
 
 /// An argument whose value the monitor checks.

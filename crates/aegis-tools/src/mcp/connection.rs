@@ -1,5 +1,7 @@
 //! One connection to a server, through the SDK.
 
+mod describing;
+
 use std::collections::HashMap;
 use std::future::pending;
 use std::sync::{Arc, Mutex};
@@ -8,9 +10,8 @@ use std::time::Duration;
 use aegis_core::{Name, ServerEnd, Tenant};
 use aegis_manifest::node::McpProtocol;
 use rmcp::model::{
-    CallToolRequest, CallToolRequestParams, ClientRequest, InputRequest, InputRequiredResult,
-    ListToolsRequest, PaginatedRequestParams, ProgressToken, ProtocolVersion, ServerResult,
-    SubscriptionFilter,
+    CallToolRequest, CallToolRequestParams, ClientRequest, InputRequest, InputRequiredResult, ProgressToken,
+    ProtocolVersion, ServerCapabilities, ServerNotification, ServerResult, SubscriptionFilter,
 };
 use rmcp::service::{
     ClientLifecycleMode, ClientServiceExt, PeerRequestOptions, RequestHandle, RoleClient, RunningService,
@@ -29,16 +30,11 @@ use super::handler::{AskedLog, Handler, ListChanged, ProgressSink, method_of};
 use super::http::CredentialedClient;
 use super::log::LogRing;
 use super::oauth::Authorizer;
-use super::pin::{PinDocument, PinnedTool};
 use super::result::McpResult;
 use super::servers::McpParts;
 use super::settings::{Reach, ServerSettings};
 use super::starter::{ServerProcess, StartSpec};
 
-/// Most pages of a list that are read.
-const PAGES_MAX: usize = 64;
-/// Most tools of one server.
-const TOOLS_MAX: usize = 512;
 /// Most rounds in which a server may ask for input before it answers a call.
 const INPUT_ROUNDS_MAX: usize = 8;
 /// How long a server that does not read may keep us from telling it that a call is over.
@@ -175,60 +171,28 @@ impl Connection {
         Failure::new(ServerEnd::Ended, status.unwrap_or_else(|| "it closed its output".to_owned()))
     }
 
-    /// Waits for the next word of a server of revision 2026-07-28 that its tools changed; forever, if it tells none.
-    pub(super) async fn tools_change(&self) {
+    /// Passes on the words of a server of revision 2026-07-28 that its lists changed; returns when it is gone.
+    pub(super) async fn lists_change(&self) {
         let Some(info) = self.service.peer_info() else { return pending().await };
-        let tells = info.capabilities.tools.as_ref().is_some_and(|tools| tools.list_changed == Some(true));
-        if info.protocol_version.has_initialize() || !tells {
+        if info.protocol_version.has_initialize() {
             return pending().await;
         }
-        let filter = SubscriptionFilter::builder().tools_list_changed().build();
+        let Some(filter) = told_of(&info.capabilities) else { return pending().await };
         let Ok(mut subscription) = self.service.peer().listen(filter).await else { return pending().await };
         loop {
             match subscription.next().await {
-                Ok(Some(_)) => {
+                Ok(Some(told)) => {
                     self.service.service().tools_changed.notify_one();
-                    (self.service.service().on_change)(ListChanged::Tools);
+                    (self.service.service().on_change)(match told {
+                        ServerNotification::PromptListChangedNotification(_) => ListChanged::Prompts,
+                        ServerNotification::ResourceListChangedNotification(_) => ListChanged::Resources,
+                        _ => ListChanged::Tools,
+                    });
                 }
                 // The look at regular times finds what is no longer told.
                 Ok(None) | Err(_) => return pending().await,
             }
         }
-    }
-
-    /// What the server says of itself now. Nothing is taken from the SDK's cache.
-    pub(super) async fn describe(&self, time: Duration) -> Result<PinDocument, McpError> {
-        let info = self.service.peer_info();
-        let instructions = info.as_ref().and_then(|info| info.instructions.clone());
-        if info.is_some_and(|info| info.capabilities.tools.is_none()) {
-            return Ok(PinDocument { instructions, tools: Vec::new() });
-        }
-        let mut tools: Vec<PinnedTool> = Vec::new();
-        let mut cursor = None;
-        let never = CancellationToken::new();
-        let deadline = Instant::now() + time;
-        for _ in 0..PAGES_MAX {
-            let page = ListToolsRequest::with_param(PaginatedRequestParams::default().with_cursor(cursor));
-            let time = deadline.saturating_duration_since(Instant::now());
-            let terms = Terms { time, cancel: &never, progress: None };
-            let answer = self.request(ClientRequest::ListToolsRequest(page), terms).await?;
-            let ServerResult::ListToolsResult(page) = answer else {
-                return Err(self.malformed("it answered `tools/list` with something else"));
-            };
-            tools.extend(page.tools.into_iter().map(pinned));
-            if tools.len() > TOOLS_MAX {
-                return Err(self.malformed(format!("it has more than {TOOLS_MAX} tools")));
-            }
-            cursor = page.next_cursor;
-            if cursor.is_none() {
-                tools.sort_by(|one, other| one.name.cmp(&other.name));
-                if tools.windows(2).any(|pair| matches!(pair, [one, other] if one.name == other.name)) {
-                    return Err(self.malformed("two of its tools have one name"));
-                }
-                return Ok(PinDocument { instructions, tools });
-            }
-        }
-        Err(self.malformed(format!("its list of tools has more than {PAGES_MAX} pages")))
     }
 
     /// Calls a tool, by the server's name for it.
@@ -445,6 +409,22 @@ async fn resolve(
     opening.parts.credentials.resolve(opening.tenant, server, reference).await
 }
 
+/// The lists whose changes a server says it tells; none if it tells of none.
+fn told_of(capabilities: &ServerCapabilities) -> Option<SubscriptionFilter> {
+    let mut filter = SubscriptionFilter::builder();
+    let mut any = false;
+    if capabilities.tools.as_ref().is_some_and(|tools| tools.list_changed == Some(true)) {
+        (filter, any) = (filter.tools_list_changed(), true);
+    }
+    if capabilities.prompts.as_ref().is_some_and(|prompts| prompts.list_changed == Some(true)) {
+        (filter, any) = (filter.prompts_list_changed(), true);
+    }
+    if capabilities.resources.as_ref().is_some_and(|resources| resources.list_changed == Some(true)) {
+        (filter, any) = (filter.resources_list_changed(), true);
+    }
+    any.then(|| filter.build())
+}
+
 fn lifecycle(protocol: McpProtocol) -> ClientLifecycleMode {
     match protocol {
         McpProtocol::Auto => ClientLifecycleMode::Auto {
@@ -455,16 +435,5 @@ fn lifecycle(protocol: McpProtocol) -> ClientLifecycleMode {
         McpProtocol::Discovery => {
             ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] }
         }
-    }
-}
-
-fn pinned(tool: rmcp::model::Tool) -> PinnedTool {
-    PinnedTool {
-        name: tool.name.into_owned(),
-        title: tool.title,
-        description: tool.description.map(std::borrow::Cow::into_owned),
-        input_schema: Arc::unwrap_or_clone(tool.input_schema),
-        output_schema: tool.output_schema.map(Arc::unwrap_or_clone),
-        annotations: tool.annotations.and_then(|annotations| serde_json::to_value(annotations).ok()),
     }
 }

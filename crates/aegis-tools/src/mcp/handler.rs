@@ -115,7 +115,7 @@ pub(super) struct Handler {
     pub(super) grants: Vec<McpGrant>,
     pub(super) requests: Option<Arc<dyn ServerRequests>>,
     pub(super) events: ServerEvents,
-    /// Told when the tools may have changed.
+    /// Told when what it says of itself may have changed.
     pub(super) tools_changed: Arc<Notify>,
     /// Told of every change of a list.
     pub(super) on_change: Arc<dyn Fn(ListChanged) + Send + Sync>,
@@ -215,9 +215,12 @@ impl rmcp::ClientHandler for Handler {
         (self.on_change)(ListChanged::Tools);
     }
     async fn on_resource_list_changed(&self, _: NotificationContext<RoleClient>) {
+        // Its templates may be others.
+        self.tools_changed.notify_one();
         (self.on_change)(ListChanged::Resources);
     }
     async fn on_prompt_list_changed(&self, _: NotificationContext<RoleClient>) {
+        self.tools_changed.notify_one();
         (self.on_change)(ListChanged::Prompts);
     }
 }

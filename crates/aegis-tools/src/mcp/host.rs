@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::McpError;
 use super::handler::Progress;
-use super::pin::PinnedTool;
+use super::offers::{Offers, is_offered};
+use super::pin::{PinDocument, PinnedTool};
 use super::result::McpResult;
 use super::servers::CallOptions;
 use super::upstream::Upstream;
@@ -21,7 +22,8 @@ use super::{governed, names};
 /// The tools of one tenant's servers, as they were accepted when the list was taken.
 pub struct McpTools {
     facts: Vec<ToolFacts>,
-    places: BTreeMap<String, (Arc<Upstream>, String)>,
+    places: BTreeMap<String, (Arc<Upstream>, PinnedTool)>,
+    offers: Offers,
 }
 
 impl McpTools {
@@ -43,12 +45,13 @@ impl McpTools {
             })
             .collect();
         let names = names::assign(&servers, reserved);
-        let mut all = Self { facts: Vec::new(), places: BTreeMap::new() };
+        let offers = Offers::new(upstreams);
+        let mut all = Self { facts: offers.facts().collect(), places: BTreeMap::new(), offers };
         for (upstream, tools) in &accepted {
             for tool in tools {
                 if let Some(name) = names.get(&(upstream.settings.name.as_str(), tool.name.as_str())) {
                     all.facts.push(facts(upstream, tool, name));
-                    all.places.insert(name.clone(), (Arc::clone(upstream), tool.name.clone()));
+                    all.places.insert(name.clone(), (Arc::clone(upstream), tool.clone()));
                 }
             }
         }
@@ -78,17 +81,44 @@ impl McpTools {
                 });
             }
         };
-        upstream.call(tool, arguments, options).await
+        upstream.call(&tool.name, arguments, options).await
+    }
+
+    /// The result as the protocol writes it, and whether it says that it failed.
+    async fn answer(&self, call: &ToolCall, options: &CallOptions) -> Result<(Value, bool), McpError> {
+        if is_offered(&call.name) {
+            return Ok((self.offers.perform(&call.name, &call.arguments, options).await?, false));
+        }
+        let result = self.perform(call, options).await?;
+        let malformed = |error: serde_json::Error| McpError::Malformed {
+            server: self.place(&call.name).map_or_else(String::new, |(server, _)| server.to_owned()),
+            reason: error.to_string(),
+        };
+        Ok((result.to_json().map_err(malformed)?, result.is_error()))
+    }
+
+    /// A tool as it was accepted, by its name here.
+    pub fn pinned(&self, name: &str) -> Option<&PinnedTool> {
+        self.places.get(name).map(|(_, tool)| tool)
+    }
+
+    /// The servers that have what one of the node's names for resources, prompts and completions needs, with what was
+    /// accepted of them beside tools.
+    pub fn offering(&self, tool: &str) -> impl Iterator<Item = (&str, &PinDocument)> {
+        self.offers.servers(tool)
+    }
+
+    /// The names of prompts here, by server and the server's own name: its own where no other server has it, else
+    /// `server.prompt`.
+    pub fn prompt_names(&self) -> &BTreeMap<(String, String), String> {
+        self.offers.prompt_names()
     }
 }
 
-/// The whole answer, for who passes it on.
-fn whole(answer: Result<McpResult, McpError>, idempotent: bool) -> Result<ToolResult, ToolError> {
+/// The whole answer, for who passes it on: the result as the protocol writes it, and whether it says that it failed.
+fn whole(answer: Result<(Value, bool), McpError>, idempotent: bool) -> Result<ToolResult, ToolError> {
     let (whole, is_error) = match answer {
-        Ok(result) => {
-            let json = result.to_json().map_err(|error| ToolError::Internal(error.to_string()))?;
-            (json!({ "result": json }), result.is_error())
-        }
+        Ok((result, is_error)) => (json!({ "result": result }), is_error),
         Err(McpError::Protocol { code, message, data }) => {
             (json!({"error": {"code": code, "message": message, "data": data}}), true)
         }
@@ -130,11 +160,11 @@ impl ServerTools for McpTools {
     fn named(&self, server: &str, tool: &str) -> Option<&str> {
         let mut places = self.places.iter();
         places
-            .find(|(_, (upstream, own))| upstream.settings.name.as_str() == server && own == tool)
+            .find(|(_, (upstream, own))| upstream.settings.name.as_str() == server && own.name == tool)
             .map(|(name, _)| name.as_str())
     }
     fn place(&self, name: &str) -> Option<(&str, &str)> {
-        self.places.get(name).map(|(upstream, tool)| (upstream.settings.name.as_str(), tool.as_str()))
+        self.places.get(name).map(|(upstream, tool)| (upstream.settings.name.as_str(), tool.name.as_str()))
     }
 }
 
@@ -158,7 +188,13 @@ impl ToolHost for McpTools {
             options.progress = Some(Arc::new(move |progress: Progress| {
                 listener.progressed(progress.done, progress.total, progress.message);
             }));
-            return whole(self.perform(call, &options).await, self.is_idempotent(&call.name));
+            return whole(self.answer(call, &options).await, self.is_idempotent(&call.name));
+        }
+        if is_offered(&call.name) {
+            return match self.offers.perform(&call.name, &call.arguments, &options).await {
+                Ok(result) => Ok(ToolResult::ok(Offers::told(&call.name, &result))),
+                Err(error) => error.into_outcome(self.is_idempotent(&call.name)),
+            };
         }
         match self.perform(call, &options).await {
             Ok(result) => Ok(result.tool_result()),

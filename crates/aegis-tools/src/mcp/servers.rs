@@ -7,11 +7,6 @@ use std::time::Duration;
 use aegis_core::{Body, Name, Sha256, Tenant};
 use aegis_kernel::port::{Clock, ServerTools, ToolServers};
 use async_trait::async_trait;
-use rmcp::model::{
-    ClientRequest, GetPromptRequest, GetPromptRequestParams, ListPromptsRequest,
-    ListResourceTemplatesRequest, ListResourcesRequest, PaginatedRequestParams, ReadResourceRequest,
-    ReadResourceRequestParams,
-};
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,6 +16,7 @@ use super::handler::{ListChanged, ProgressSink, ServerRequests};
 use super::host::McpTools;
 use super::log::LogLine;
 use super::oauth::{SignInError, Tokens};
+use super::offers;
 use super::pin::{PinDiff, PinDocument, PinStore};
 use super::result::McpResult;
 use super::settings::{ServerSettings, SettingsError};
@@ -110,9 +106,10 @@ impl McpServers {
     /// If two have one name.
     pub fn new(
         settings: Vec<ServerSettings>,
-        reserved: BTreeSet<String>,
+        mut reserved: BTreeSet<String>,
         parts: McpParts,
     ) -> Result<Arc<Self>, SettingsError> {
+        reserved.extend(offers::all_names());
         let mut names = BTreeSet::new();
         for server in &settings {
             if !names.insert(server.name.clone()) {
@@ -166,99 +163,6 @@ impl McpServers {
             return Err(McpError::UnknownTool(format!("{server}.{tool}")));
         }
         upstream.call(tool, arguments, options).await
-    }
-
-    /// A page of a server's resources, as the protocol writes it.
-    ///
-    /// # Errors
-    /// If there is no result.
-    pub async fn resources(
-        &self,
-        tenant: &Tenant,
-        server: &str,
-        cursor: Option<String>,
-        options: &CallOptions,
-    ) -> Result<Value, McpError> {
-        let page = PaginatedRequestParams::default().with_cursor(cursor);
-        let request = ClientRequest::ListResourcesRequest(ListResourcesRequest::with_param(page));
-        self.request(tenant, server, request, options).await
-    }
-
-    /// A page of a server's resource templates, as the protocol writes it.
-    ///
-    /// # Errors
-    /// If there is no result.
-    pub async fn resource_templates(
-        &self,
-        tenant: &Tenant,
-        server: &str,
-        cursor: Option<String>,
-        options: &CallOptions,
-    ) -> Result<Value, McpError> {
-        let page = PaginatedRequestParams::default().with_cursor(cursor);
-        let request =
-            ClientRequest::ListResourceTemplatesRequest(ListResourceTemplatesRequest::with_param(page));
-        self.request(tenant, server, request, options).await
-    }
-
-    /// A resource's content, as the protocol writes it.
-    ///
-    /// # Errors
-    /// If there is no result.
-    pub async fn read_resource(
-        &self,
-        tenant: &Tenant,
-        server: &str,
-        uri: &str,
-        options: &CallOptions,
-    ) -> Result<Value, McpError> {
-        let request = ReadResourceRequest::new(ReadResourceRequestParams::new(uri));
-        self.request(tenant, server, ClientRequest::ReadResourceRequest(request), options).await
-    }
-
-    /// A page of a server's prompts, as the protocol writes it.
-    ///
-    /// # Errors
-    /// If there is no result.
-    pub async fn prompts(
-        &self,
-        tenant: &Tenant,
-        server: &str,
-        cursor: Option<String>,
-        options: &CallOptions,
-    ) -> Result<Value, McpError> {
-        let page = PaginatedRequestParams::default().with_cursor(cursor);
-        let request = ClientRequest::ListPromptsRequest(ListPromptsRequest::with_param(page));
-        self.request(tenant, server, request, options).await
-    }
-
-    /// A prompt, as the protocol writes it.
-    ///
-    /// # Errors
-    /// If there is no result.
-    pub async fn prompt(
-        &self,
-        tenant: &Tenant,
-        server: &str,
-        prompt: &str,
-        arguments: Map<String, Value>,
-        options: &CallOptions,
-    ) -> Result<Value, McpError> {
-        let params = GetPromptRequestParams::new(prompt).with_arguments(arguments);
-        let request = ClientRequest::GetPromptRequest(GetPromptRequest::new(params));
-        self.request(tenant, server, request, options).await
-    }
-
-    async fn request(
-        &self,
-        tenant: &Tenant,
-        server: &str,
-        request: ClientRequest,
-        options: &CallOptions,
-    ) -> Result<Value, McpError> {
-        let answer = self.find(tenant, server)?.request(request, options).await?;
-        serde_json::to_value(answer)
-            .map_err(|error| McpError::Malformed { server: server.to_owned(), reason: error.to_string() })
     }
 
     /// A tenant's servers, for people. Starts what does not run.

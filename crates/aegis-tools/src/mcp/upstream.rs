@@ -249,7 +249,7 @@ impl Upstream {
             () = self.again.notified() => Failure::new(ServerEnd::Told, "it was told to start again"),
             failure = connection.ended() => failure,
             failure = self.watch(&connection) => failure,
-            () = connection.tools_change() => Failure::new(ServerEnd::Ended, "it is gone"),
+            () = connection.lists_change() => Failure::new(ServerEnd::Ended, "it is gone"),
             () = self.idle() => Failure::new(ServerEnd::Idle, "nobody called it for a while"),
             () = self.well() => Failure::new(ServerEnd::Ended, "it is gone"),
         };

@@ -81,17 +81,30 @@ pub(super) async fn tools(global: &Global, command: Tool) -> Result<(), Failure>
     }
 }
 
-/// A result in words: its texts, and what else it has by its kind.
+/// A result in words: its texts, and what else it has by its kind; a list as it is.
 fn content(result: &Value) -> String {
-    let blocks = result.get("content").and_then(Value::as_array);
-    let parts = blocks.into_iter().flatten().map(|block| {
-        let kind = block.get("type").and_then(Value::as_str).unwrap_or("content");
-        match block.get("text").and_then(Value::as_str) {
-            Some(text) => printable_text(text).into_owned(),
-            None => format!("({} is shown with --output json)", printable_line(kind)),
-        }
-    });
-    parts.collect::<Vec<_>>().join("\n")
+    let list = |name: &str| result.get(name).and_then(Value::as_array);
+    if let Some(blocks) = list("content").or_else(|| list("contents")) {
+        return blocks.iter().map(block).collect::<Vec<_>>().join("\n");
+    }
+    if let Some(messages) = list("messages") {
+        let message = |message: &Value| {
+            let role = message.get("role").and_then(Value::as_str).unwrap_or("somebody");
+            let content = message.get("content").map(block).unwrap_or_default();
+            format!("{}: {content}", printable_line(role))
+        };
+        return messages.iter().map(message).collect::<Vec<_>>().join("\n");
+    }
+    printable_text(&serde_json::to_string_pretty(result).unwrap_or_default()).into_owned()
+}
+
+fn block(block: &Value) -> String {
+    let text = |of: &Value| Some(printable_text(of.get("text")?.as_str()?).into_owned());
+    let text = text(block).or_else(|| text(block.get("resource")?));
+    text.unwrap_or_else(|| {
+        let named = ["type", "mimeType"].iter().find_map(|name| block.get(*name)?.as_str());
+        format!("({} is shown with --output json)", printable_line(named.unwrap_or("content")))
+    })
 }
 
 /// Most of a description in a list.
@@ -120,9 +133,11 @@ fn words(detail: &ServerDetail) -> String {
     if let Some(digest) = &server.accepted {
         lines.push(format!("accepted: {digest}"));
     }
-    let tools = detail.description.get("tools").and_then(|tools| tools.as_array());
-    for name in tools.into_iter().flatten().filter_map(|tool| tool.get("name")?.as_str()) {
-        lines.push(format!("  {}", printable_line(name)));
+    for (list, kind) in [("tools", ""), ("prompts", "prompt "), ("templates", "resources ")] {
+        let listed = detail.description.get(list).and_then(Value::as_array);
+        for name in listed.into_iter().flatten().filter_map(|item| item.get("name")?.as_str()) {
+            lines.push(format!("  {kind}{}", printable_line(name)));
+        }
     }
     if let Some(digest) = &server.shown {
         lines.push(format!("shows now: {digest}"));

@@ -43,6 +43,8 @@ mod network;
 #[cfg(test)]
 mod observe;
 #[cfg(test)]
+mod offers;
+#[cfg(test)]
 mod ordinary_user;
 #[cfg(test)]
 mod personal_data;

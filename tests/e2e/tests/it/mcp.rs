@@ -14,7 +14,7 @@ use crate::observe::{events, until};
 use crate::servers::{agent, context, installed, package, server};
 
 /// Sends one message to `/mcp` with these headers; gives status and answer.
-fn post(node: &Node, bearer: &str, headers: &[(&str, &str)], message: &Value) -> (u16, Value) {
+pub(crate) fn post(node: &Node, bearer: &str, headers: &[(&str, &str)], message: &Value) -> (u16, Value) {
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", node.port())).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let body = message.to_string();
@@ -38,11 +38,11 @@ fn post(node: &Node, bearer: &str, headers: &[(&str, &str)], message: &Value) ->
     (code, serde_json::from_str(line).unwrap_or(Value::Null))
 }
 
-fn ask(id: u64, method: &str, params: Value) -> Value {
+pub(crate) fn ask(id: u64, method: &str, params: Value) -> Value {
     json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params})
 }
 
-fn call(tool: &str, arguments: Value) -> Value {
+pub(crate) fn call(tool: &str, arguments: Value) -> Value {
     ask(7, "tools/call", json!({"name": tool, "arguments": arguments}))
 }
 

@@ -1,10 +1,14 @@
 //! The values of a call that name something of the world: paths, commands, hosts.
 
+mod uri;
+
 use aegis_core::{Denial, DenialCode};
 use aegis_security::constraint::{self, GovernedValue};
 use serde_json::Value;
 
 use crate::port::{Access, Governed, GovernedKind, ToolFacts};
+
+use uri::Uri;
 
 /// Every governed value of a call, and of the paths what they are used for.
 #[derive(Debug, Default)]
@@ -43,6 +47,18 @@ pub(super) fn governed_values(facts: &ToolFacts, arguments: &Value) -> Result<Go
                     found.values.push(GovernedValue::Domain(host.to_owned()));
                 }
             }
+            GovernedKind::Uri => {
+                for uri in texts {
+                    match Uri::read(uri).ok_or_else(|| refuse("is no URI that every reader reads alike"))? {
+                        Uri::Host(host) => found.values.push(GovernedValue::Domain(host.to_owned())),
+                        Uri::File(path) => {
+                            found.values.push(GovernedValue::Path(path.clone()));
+                            found.paths.push((path, Access::Read));
+                        }
+                        Uri::Other => {}
+                    }
+                }
+            }
         }
     }
     Ok(found)
@@ -61,8 +77,16 @@ fn command(governed: &Governed, texts: &[&str], arguments: &Value) -> GovernedVa
 /// The host of an address, where every reader finds the same one: no user before it, no white space, no `\`.
 fn host_of(url: &str) -> Option<&str> {
     let (scheme, rest) = url.split_once("://")?;
+    if scheme.is_empty() || !scheme.bytes().all(|b| b.is_ascii_alphanumeric()) {
+        return None;
+    }
+    host_after_scheme(rest)
+}
+
+/// The host of what stands after `scheme://`.
+fn host_after_scheme(rest: &str) -> Option<&str> {
     let odd = |c: char| c.is_whitespace() || c.is_control() || c == '\\';
-    if scheme.is_empty() || !scheme.bytes().all(|b| b.is_ascii_alphanumeric()) || rest.contains(odd) {
+    if rest.contains(odd) {
         return None;
     }
     let authority = rest.split(['/', '?', '#']).next().filter(|authority| !authority.contains(['@', '%']))?;

@@ -66,6 +66,15 @@ impl Upstream {
         Ok(())
     }
 
+    /// What was accepted of it, if it shows that still.
+    pub(in super::super) fn accepted_now(&self) -> Result<PinDocument, McpError> {
+        let PinRecord { accepted, shown } = self.record();
+        match (accepted, shown) {
+            (Some(accepted), None) => Ok(accepted),
+            _ => Err(McpError::Held { server: self.settings.name.to_string() }),
+        }
+    }
+
     /// Accepts what the server shows, if it has the given hash and `record` puts it on record.
     pub(in super::super) async fn accept<E: From<McpError>>(
         &self,

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aegis_kernel::port::{GovernedKind, ToolHost};
+use aegis_kernel::port::{GovernedKind, Listener, ToolContext, ToolHost};
 use aegis_tools::mcp::{CallOptions, McpError, PinStore, PlainStarter, ServerState, StartSpec, Starter};
 use rmcp::model::{CallToolRequestParams, ProtocolVersion};
 use rmcp::service::{ClientLifecycleMode, ClientServiceExt};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
-use super::bench::{Bench, bench, call, nothing, settings, tenant};
+use super::bench::{Bench, bench, call, context, nothing, settings, tenant};
 
 /// Where `install_mcp_servers` of `xtask/install.sh` puts them.
 fn installed() -> PathBuf {
@@ -110,24 +111,34 @@ async fn everything_answers_as_directly() {
     alike("everything", &node, &[file, "stdio".to_owned()], &calls).await;
 }
 
+struct Nobody;
+
+impl Listener for Nobody {
+    fn progressed(&self, _: f64, _: Option<f64>, _: Option<String>) {}
+}
+
 #[tokio::test]
 async fn everything_gives_resources_prompts_and_images() {
     let Some((node, file)) = package("everything", "server-everything") else { return };
     let bench = ours("everything", &node, &[file, "stdio".to_owned()]);
     let tools = bench.tools().await;
     let options = CallOptions::default();
-    let prompts = bench.servers.prompts(&tenant(), "everything", None, &options).await.unwrap();
+    let of = async |tool: &str, arguments: Value| {
+        let context = ToolContext { listener: Some(Arc::new(Nobody)), ..context() };
+        let answer = tools.call(&context, &call(tool, arguments), &CancellationToken::new()).await.unwrap();
+        serde_json::from_str::<Value>(&answer.content).unwrap()["result"].take()
+    };
+    let server = json!({"server": "everything"});
+    let prompts = of("prompt.list", server.clone()).await;
     let first = prompts["prompts"][0]["name"].as_str().unwrap().to_owned();
-    let prompt = bench
-        .servers
-        .prompt(&tenant(), "everything", &first, serde_json::Map::new(), &options)
-        .await
-        .unwrap();
+    let prompt = of("prompt.get", json!({"server": "everything", "name": first})).await;
     assert!(prompt["messages"].as_array().is_some_and(|messages| !messages.is_empty()), "{prompt}");
-    let resources = bench.servers.resources(&tenant(), "everything", None, &options).await.unwrap();
+    let resources = of("resource.list", server.clone()).await;
     let uri = resources["resources"][0]["uri"].as_str().unwrap().to_owned();
-    let content = bench.servers.read_resource(&tenant(), "everything", &uri, &options).await.unwrap();
+    let content = of("resource.read", json!({"server": "everything", "uri": uri})).await;
     assert_eq!(content["contents"][0]["uri"], uri.as_str());
+    let templates = of("resource.templates", server).await;
+    assert!(templates["resourceTemplates"][0]["uriTemplate"].is_string(), "{templates}");
     let image = tools.perform(&call("get-tiny-image", nothing()), &options).await.unwrap();
     let attachments = image.attachments();
     assert_eq!(attachments[0].media_type, "image/png");
