@@ -80,12 +80,11 @@ pub(crate) async fn compose(
     let tokens = Arc::new(signing_keys::open(home, clock.as_ref(), ids.as_ref())?);
     let git = git::open(node, sandbox.clone(), secrets.clone(), ids.clone())?;
     missing.extend(git::missing(node, &git, secrets.as_ref()).await);
-    let volumes = LocalVolumes::new(volume_settings(home, &run)).map_err(volume_failed)?;
     let ports = Ports {
         journal: store.clone(),
         model: router.clone(),
         sandbox: sandbox.clone(),
-        volume: Arc::new(volumes),
+        volume: Arc::new(LocalVolumes::new(volume_settings(home, &run)).map_err(volume_failed)?),
         tools: vec![Arc::new(FileTools::new()), Arc::new(WebTools::new()), git.clone()],
         egress: Arc::new(EgressProxy::new()),
         secrets: secrets.clone(),
