@@ -116,9 +116,14 @@ async fn a_description_changed_in_the_middle_holds_the_server_until_its_hash_is_
     let (accepted, shown) = (view.accepted.unwrap().0, view.shown.unwrap().0);
     let change = &view.diff.unwrap().changed[0];
     assert_eq!((change.tool.as_str(), change.changes[0].pointer.as_str()), ("add", "/description"));
-    let never = async { panic!("what is not shown is not put on record") };
-    let refused = bench.servers.accept(&tenant(), "bad", accepted, never).await;
+    let mut recorded = false;
+    let record = async {
+        recorded = true;
+        Ok(())
+    };
+    let refused = bench.servers.accept(&tenant(), "bad", accepted, record).await;
     assert!(matches!(refused, Err(McpError::NotShown { .. })), "{refused:?}");
+    assert!(!recorded, "what is not shown is not put on record");
     // An acceptance that cannot be recorded does not hold, and can be tried again.
     let unrecorded = McpError::Pins { server: "bad".to_owned(), reason: "the disk is full".to_owned() };
     let record = async { Err(unrecorded.clone()) };
