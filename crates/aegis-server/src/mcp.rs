@@ -15,7 +15,7 @@ use std::time::Duration;
 use aegis_core::limits::REQUEST_BYTES_MAX;
 use aegis_core::{ActorLink, Denial, DenialCode, Diagnosis, ErrorCode, KeyRole};
 use aegis_kernel::port::Listener;
-use aegis_kernel::{Act, Acted, Acting, Caller, Speaker};
+use aegis_kernel::{Act, Acted, Caller, Speaker};
 use aegis_tools::mcp::is_offered;
 use axum::Router;
 use http::request::Parts;
@@ -127,11 +127,20 @@ impl McpServer {
         if let Some(managed) = management::find(&request.name, asker.role) {
             return Ok(management::call(self.inside.clone(), managed, &asker.caller, arguments).await);
         }
-        if asker.agent.is_none() || is_offered(&request.name) {
+        let Some(agent) = &asker.agent else { return Err(unknown_tool(&request.name)) };
+        if is_offered(&request.name) {
             return Err(unknown_tool(&request.name));
         }
-        let (acting, acted) = self.act(asker, &request.name, Value::Object(arguments), context).await?;
-        match acted {
+        let kernel = &self.app.kernel;
+        let acting = self.actors.of(kernel, &asker.caller, agent).await.map_err(|error| told(&error))?;
+        let act = Act {
+            id: &context.id.to_string(),
+            tool: &request.name,
+            arguments: Value::Object(arguments),
+            listener: Progressing::listener(context),
+            cancel: context.ct.clone(),
+        };
+        match kernel.act_by(&acting, act).await.map_err(|error| told(&error))? {
             Acted::Whole(whole) => whole_result(whole),
             Acted::Answered(result) => {
                 let content = vec![ContentBlock::text(result.content)];
@@ -151,30 +160,6 @@ impl McpServer {
                 Ok(CallToolResult::error(vec![ContentBlock::text(told)]))
             }
         }
-    }
-}
-
-impl McpServer {
-    /// Makes a call as the agent, through the monitor.
-    async fn act(
-        &self,
-        asker: &Asker,
-        tool: &str,
-        arguments: Value,
-        context: &RequestContext<RoleServer>,
-    ) -> Result<(Arc<Acting>, Acted), ErrorData> {
-        let Some(agent) = &asker.agent else { return Err(unknown_tool(tool)) };
-        let kernel = &self.app.kernel;
-        let acting = self.actors.of(kernel, &asker.caller, agent).await.map_err(|error| told(&error))?;
-        let act = Act {
-            id: &context.id.to_string(),
-            tool,
-            arguments,
-            listener: Progressing::listener(context),
-            cancel: context.ct.clone(),
-        };
-        let acted = kernel.act_by(&acting, act).await.map_err(|error| told(&error))?;
-        Ok((acting, acted))
     }
 }
 

@@ -60,7 +60,7 @@ impl McpServer {
         // The last page is empty where only refused servers were left; a list of nothing else says why.
         match refused {
             Some(refused) if from == 0 => Err(refused.into()),
-            _ => Ok(ListResourcesResult::default()),
+            _ => Ok(ListResourcesResult::with_all_items(Vec::new())),
         }
     }
 
