@@ -116,16 +116,18 @@ impl Driver {
     fn bootstrap_exit(&self, rule: &ExitCodeValidator) -> Finding {
         let state = &self.ledger.state.current;
         let status = state.exit.unwrap_or(ExitStatus::Unknown);
-        let right = status == ExitStatus::Exited { code: rule.expected };
-        if right && !rule.allow_stderr && state.stderr.is_some() {
-            return Finding::binary(false, "the bootstrap wrote to standard error, which is not allowed");
-        }
-        let expected = rule.expected;
-        Finding::binary(
-            right,
-            format!("expected exit code {expected}, the bootstrap ended with {}", words(status)),
-        )
+        judge_exit(rule, "the bootstrap", status, state.stderr.is_some())
     }
+}
+
+/// Whether `who` ended as the rule wants it.
+fn judge_exit(rule: &ExitCodeValidator, who: &str, status: ExitStatus, complained: bool) -> Finding {
+    let right = status == ExitStatus::Exited { code: rule.expected };
+    if right && !rule.allow_stderr && complained {
+        return Finding::binary(false, format!("{who} wrote to standard error, which is not allowed"));
+    }
+    let expected = rule.expected;
+    Finding::binary(right, format!("expected exit code {expected}, {who} ended with {}", words(status)))
 }
 
 fn match_regex(pattern: &str, text: &str) -> Result<Finding, String> {
@@ -136,4 +138,40 @@ fn match_regex(pattern: &str, text: &str) -> Result<Finding, String> {
     let found = regex.is_match(text);
     let verb = if found { "matches" } else { "does not match" };
     Ok(Finding::binary(found, format!("the text {verb} `{pattern}`")))
+}
+
+#[cfg(test)]
+mod tests {
+    use aegis_manifest::agent::CommandLine;
+
+    use super::*;
+
+    fn rule(expected: i32, allow_stderr: bool) -> ExitCodeValidator {
+        ExitCodeValidator {
+            expected,
+            command: None::<CommandLine>,
+            allow_stderr,
+            timeout: None,
+            min_score: Score::ONE,
+            min_confidence: Score::ZERO,
+        }
+    }
+
+    #[test]
+    fn an_end_is_right_by_its_code_and_by_its_silence_where_that_is_asked_for() {
+        let exited = |code| ExitStatus::Exited { code };
+        for (rule, status, complained, right) in [
+            (rule(0, true), exited(0), true, true),
+            (rule(0, true), exited(3), false, false),
+            (rule(3, true), exited(3), false, true),
+            (rule(3, true), exited(0), false, false),
+            (rule(0, false), exited(0), false, true),
+            (rule(0, false), exited(0), true, false),
+            (rule(0, true), ExitStatus::Unknown, false, false),
+        ] {
+            let finding = judge_exit(&rule, "it", status, complained);
+            assert_eq!(finding.score == Score::ONE, right, "{rule:?} {status:?} {complained}");
+            assert_eq!(finding.reasoning.contains("standard error"), complained && !right, "{finding:?}");
+        }
+    }
 }

@@ -59,9 +59,18 @@ pub(crate) async fn compose(
     config: &LoadedConfig,
     accept_restored: bool,
 ) -> Result<Composed, Diagnosis> {
+    compose_at(home, config, accept_restored, Arc::new(SystemClock::new())).await
+}
+
+/// The same by another clock.
+pub(crate) async fn compose_at(
+    home: &Path,
+    config: &LoadedConfig,
+    accept_restored: bool,
+    clock: Arc<dyn Clock>,
+) -> Result<Composed, Diagnosis> {
     aegis_sandbox::keep_large_buffers_apart();
     let node = config.node();
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let ids: Arc<dyn Ids> = Arc::new(SystemIds);
     let run = run_folder(home)?;
     let sandbox = SandboxSettings { run_folder: Some(run.clone()), ..SandboxSettings::new(home) };
@@ -168,15 +177,26 @@ async fn open_store(
     ids: Arc<dyn Ids>,
     accept_restored: bool,
 ) -> Result<Arc<Store>, Diagnosis> {
+    let mut options = store_options(home, node, clock, ids);
+    options.accept_restored = accept_restored;
+    Store::open(options).await.map(Arc::new).map_err(store_failed)
+}
+
+/// The store as the configuration wants it.
+pub(crate) fn store_options(
+    home: &Path,
+    node: &NodeConfig,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn Ids>,
+) -> aegis_store::OpenOptions {
     let mut options = aegis_store::OpenOptions::new(home, clock, ids);
     options.always_power = node.spec.journal.durability == JournalDurability::Power;
-    options.accept_restored = accept_restored;
     options.on_fatal = Arc::new(|reason| {
         // What the disk holds is unknown now; the next start reads what is truly there.
         tracing::error!(%reason, "the journal cannot be written: the daemon ends");
         std::process::abort();
     });
-    Store::open(options).await.map(Arc::new).map_err(store_failed)
+    options
 }
 
 fn linkage_key(store: &Store, ids: &dyn Ids) -> Result<Arc<PiiKey>, Diagnosis> {

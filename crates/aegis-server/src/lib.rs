@@ -43,6 +43,8 @@ pub use serve::{Options, serve};
 pub use token::TOKEN_FILE;
 
 #[cfg(test)]
+mod composed_tests;
+#[cfg(test)]
 mod http_tests;
 
 use aegis_core::Sha256;

@@ -9,6 +9,8 @@ use aegis_core::Tenant;
 use aegis_manifest::node::{LogFormat, Logging};
 use aegis_security::redact::Redactor;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// What the log leaves out, by tenant. One log, one process.
 static LEFT_OUT: RwLock<BTreeMap<Tenant, Arc<Redactor>>> = RwLock::new(BTreeMap::new());
@@ -44,22 +46,89 @@ impl Write for Redacting {
 
 /// Begins to log. `level` of the command line wins over the configuration's.
 pub fn init_logging(logging: &Logging, level: Option<&str>) {
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    // Only a second call fails, and then the first one's log goes on.
+    drop(subscriber(logging, level, colours, || Redacting).try_init());
+}
+
+/// What writes the log.
+fn subscriber<W>(
+    logging: &Logging,
+    level: Option<&str>,
+    colours: bool,
+    writer: W,
+) -> Box<dyn tracing::Subscriber + Send + Sync>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
     let level = level.unwrap_or(logging.level.name());
     // Libraries below speak of requests and connections; only their trouble is ours.
     let filter = EnvFilter::new(format!("warn,aegis={level},{}", own_crates(level)));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(|| Redacting)
-        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
-    let begun = match logging.format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().try_init(),
-    };
-    // Only a second call fails, and then the first one's log goes on.
-    drop(begun);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(colours);
+    match logging.format {
+        LogFormat::Text => Box::new(builder.finish()),
+        LogFormat::Json => Box::new(builder.json().finish()),
+    }
 }
 
 fn own_crates(level: &str) -> String {
     let crates = ["server", "kernel", "store", "models", "tools", "volume", "sandbox", "security"];
     crates.map(|name| format!("aegis_{name}={level}")).join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use aegis_manifest::node::LogLevel;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is written of one event at each level, and of a library's warning.
+    fn written(level: LogLevel, format: LogFormat, stated: Option<&str>) -> Vec<String> {
+        let kept = Kept::default();
+        let into = kept.clone();
+        let log = subscriber(&Logging { level, format }, stated, false, move || into.clone());
+        tracing::subscriber::with_default(log, || {
+            tracing::error!("failed");
+            tracing::warn!("odd");
+            tracing::info!("happens");
+            tracing::debug!("detail");
+            tracing::info!(target: "hyper", "a request");
+        });
+        let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn level_and_format_are_the_configurations() {
+        for (level, lines) in
+            [(LogLevel::Error, 1), (LogLevel::Warn, 2), (LogLevel::Info, 3), (LogLevel::Debug, 4)]
+        {
+            assert_eq!(written(level, LogFormat::Text, None).len(), lines, "{level:?}");
+        }
+        assert_eq!(
+            written(LogLevel::Debug, LogFormat::Text, Some("error")).len(),
+            1,
+            "the command line wins"
+        );
+        let [line] = &written(LogLevel::Error, LogFormat::Json, None)[..] else { panic!() };
+        let event: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!((&event["level"], &event["fields"]["message"]), (&"ERROR".into(), &"failed".into()));
+        let [line] = &written(LogLevel::Error, LogFormat::Text, None)[..] else { panic!() };
+        assert!(line.contains("ERROR") && line.ends_with("failed"), "{line}");
+    }
 }

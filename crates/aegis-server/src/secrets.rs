@@ -189,3 +189,38 @@ pub(crate) fn refused(error: SecretError) -> Diagnosis {
     };
     Diagnosis::new(code, error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn of(section: serde_json::Value) -> OpenBaoOptions {
+        openbao(&serde_json::from_value(section).unwrap()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn each_field_of_the_section_is_how_the_server_is_asked() {
+        let full = serde_json::json!({
+            "backend": "openbao", "address": "https://bao.example:8200", "mount": "kv", "prefix": "node-one",
+            "namespace": "team", "approle": {"role_id": "r", "secret_id": "literal:s", "mount": "roles"},
+        });
+        let options = of(full.clone()).await;
+        assert_eq!(options.address, "https://bao.example:8200");
+        assert_eq!((options.mount.as_str(), options.prefix.as_str()), ("kv", "node-one"));
+        assert_eq!(options.namespace.as_deref(), Some("team"));
+        let OpenBaoLogin::AppRole { mount, role_id, secret_id } = options.login else { panic!() };
+        assert_eq!((mount.as_str(), role_id.as_str(), secret_id.expose_secret()), ("roles", "r", "s"));
+        let plain = of(serde_json::json!({"backend": "openbao", "address": "a", "token": "literal:t"})).await;
+        assert_eq!(
+            (plain.mount.as_str(), plain.prefix.as_str(), &plain.namespace),
+            ("secret", "aegis", &None)
+        );
+        let OpenBaoLogin::Token(token) = plain.login else { panic!() };
+        assert_eq!(token.expose_secret(), "t");
+        for missing in ["address", "approle"] {
+            let mut less = full.clone();
+            less.as_object_mut().unwrap().remove(missing);
+            assert!(openbao(&serde_json::from_value(less).unwrap()).await.is_err(), "{missing}");
+        }
+    }
+}

@@ -7,7 +7,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use aegis_core::{Body, Diagnosis, Tenant};
-use aegis_kernel::Caller;
 use aegis_manifest::node::NodeSpec;
 use aegis_sandbox::ProcessSandbox;
 use tokio::signal::unix::{SignalKind, signal};
@@ -33,8 +32,6 @@ const STOP_GRACE: Duration = Duration::from_secs(20);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 /// How often runs are looked for whose exact copies have had their time.
 const FORGET_INTERVAL: Duration = Duration::from_secs(5);
-/// Volumes removed in one sweep.
-const SWEEP_MAX: usize = 100;
 
 /// How a daemon is started.
 #[derive(Debug, Clone)]
@@ -71,7 +68,7 @@ pub async fn serve(config: LoadedConfig, options: Options) -> Result<(), Diagnos
     kernel.attend(Arc::new(Inside::new(&app, tasks.clone())));
     tasks.spawn(listen::listen(listener, routes::router(&app), stop.clone()));
     tasks.spawn(record_refusals(app.clone(), stop.clone()));
-    tasks.spawn(sweep_volumes(app.clone(), stop.clone()));
+    tasks.spawn(sweep_volumes(app.clone(), stop.clone(), SWEEP_INTERVAL));
     tasks.spawn(sweep_working_copies(app.clone(), stop.clone()));
     let started = start(&app, &sandbox, &config, &options).await;
     secrets::record_uses(&app, used).await;
@@ -257,27 +254,19 @@ fn at_next_start(held: &NodeSpec, read: &NodeSpec) -> Vec<&'static str> {
     secrets.into_iter().chain(servers).collect()
 }
 
-/// Removes ephemeral volumes whose time has come.
-async fn sweep_volumes(app: Arc<App>, stop: CancellationToken) {
-    while stop.run_until_cancelled(tokio::time::sleep(SWEEP_INTERVAL)).await.is_some() {
+/// Removes ephemeral volumes whose time has come; looks once in each interval.
+pub(crate) async fn sweep_volumes(app: Arc<App>, stop: CancellationToken, interval: Duration) {
+    while stop.run_until_cancelled(tokio::time::sleep(interval)).await.is_some() {
         if !app.is_ready() {
             continue;
         }
         if let Err(error) = app.door.sweep_sessions().await {
             tracing::warn!(%error, "old sessions cannot be forgotten");
         }
-        let expired = match app.journal().expired_volumes(app.clock.now(), SWEEP_MAX).await {
-            Ok(expired) => expired,
-            Err(error) => {
-                tracing::warn!(%error, "expired volumes cannot be listed");
-                continue;
-            }
-        };
-        for volume in expired {
-            let caller = Caller { tenant: volume.tenant.clone(), actor: aegis_core::Actor::daemon() };
-            if let Err(error) = app.kernel.remove_volume(&caller, volume.id).await {
-                tracing::warn!(volume = %volume.id, %error, "an expired volume stays");
-            }
+        match app.kernel.sweep_volumes().await {
+            Ok(0) => {}
+            Ok(volumes) => tracing::info!(volumes, "removed volumes whose time had come"),
+            Err(error) => tracing::warn!(%error, "expired volumes cannot be listed"),
         }
     }
 }

@@ -9,7 +9,7 @@ use aegis_core::{Body, Durability, ExitStatus, Score};
 use aegis_manifest::agent::{CommandLine, ExitCodeValidator, ScriptValidator};
 use serde_json::Value;
 
-use super::{Candidate, Finding};
+use super::{Candidate, Finding, judge_exit};
 use crate::execution::{Driver, Halt, base_environment, words};
 use crate::port::{Ended, HostFile, Role, SandboxSpec, Sandboxed};
 
@@ -32,14 +32,9 @@ impl Driver {
         let Some(ended) = self.run_validator(index, command, timeout, &Candidate::default()).await? else {
             return Ok(timed_out(timeout));
         };
-        let mut right = ended.status == ExitStatus::Exited { code: rule.expected };
-        let mut why =
-            format!("expected exit code {}, the command ended with {}", rule.expected, words(ended.status));
-        if right && !rule.allow_stderr && !ended.stderr.is_empty() {
-            right = false;
-            "it wrote to standard error, which is not allowed".clone_into(&mut why);
-        }
-        Ok(Finding { self_attested: true, ..Finding::binary(right, with_output(why, &ended)) })
+        let finding = judge_exit(rule, "the command", ended.status, !ended.stderr.is_empty());
+        let reasoning = with_output(finding.reasoning, &ended);
+        Ok(Finding { self_attested: true, reasoning, ..finding })
     }
 
     /// The finding of `script`: exit code 0 passes; a JSON object with a `score` on its output grades.
