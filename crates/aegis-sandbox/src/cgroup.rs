@@ -228,4 +228,51 @@ mod tests {
         assert!(early < Duration::from_micros(500), "{early:?}");
         assert_eq!(pauses().nth(20), Some(LOOK_AGAIN_MAX));
     }
+
+    #[test]
+    fn each_limit_is_written_where_its_hierarchy_reads_it() {
+        let limits = SandboxLimits {
+            cpu_millicores: 250,
+            memory_bytes: 64 << 20,
+            disk_bytes: 1,
+            pids: 9,
+            explicit: true,
+        };
+        let written = |kind: Kind, limits: &SandboxLimits| {
+            let folder = tempfile::tempdir().unwrap();
+            for there in ["memory.memsw.limit_in_bytes", "memory.swap.max"] {
+                fs::write(folder.path().join(there), "").unwrap();
+            }
+            set_limits(kind, folder.path(), limits).unwrap();
+            let entries = fs::read_dir(folder.path()).unwrap().flatten();
+            let mut files: Vec<(String, String)> = entries
+                .map(|entry| {
+                    let text = fs::read_to_string(entry.path()).unwrap();
+                    (entry.file_name().into_string().unwrap(), text)
+                })
+                .filter(|(_, text)| !text.is_empty())
+                .collect();
+            files.sort();
+            files
+        };
+        let is = |files: Vec<(String, String)>, expected: &[(&str, &str)]| {
+            let files: Vec<_> = files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+            assert_eq!(files, expected);
+        };
+        let cpu = [("cpu.cfs_period_us", "100000"), ("cpu.cfs_quota_us", "25000")];
+        is(written(Kind::Cpu, &limits), &cpu);
+        let memory = [("memory.limit_in_bytes", "67108864"), ("memory.memsw.limit_in_bytes", "67108864")];
+        is(written(Kind::Memory, &limits), &memory);
+        is(written(Kind::Pids, &limits), &[("pids.max", "10")]);
+        is(written(Kind::KillOnly, &limits), &[]);
+        let unified = [
+            ("cpu.max", "25000 100000"),
+            ("memory.max", "67108864"),
+            ("memory.swap.max", "0"),
+            ("pids.max", "10"),
+        ];
+        is(written(Kind::Unified, &limits), &unified);
+        let least = SandboxLimits { cpu_millicores: 1, ..limits };
+        is(written(Kind::Cpu, &least), &[("cpu.cfs_period_us", "100000"), ("cpu.cfs_quota_us", "1000")]);
+    }
 }

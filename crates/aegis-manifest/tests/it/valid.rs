@@ -162,6 +162,10 @@ fn a_node_configuration_is_read() {
     assert_eq!(spec.security_context("none"), None);
     let missing = config.document.unenforced();
     assert_eq!(missing.len(), 6, "{missing:?}");
+    let mut off = spec.clone();
+    off.llm_providers[1].enabled = false;
+    assert!(!off.aliases().contains_key("small"), "a provider that is switched off has no models");
+    assert_eq!(off.aliases()["default"].len(), 1, "and no alias leads to it");
 }
 
 #[test]

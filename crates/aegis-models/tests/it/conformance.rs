@@ -1,11 +1,12 @@
 //! Every dialect passes the suite of the port.
 
 use aegis_core::{ModelAnswer, ToolCall, Usage};
-use aegis_models::{ProviderKind, Recording};
+use aegis_kernel::port::Model as _;
+use aegis_models::{ProviderKind, ProviderSettings, Recording, Router, SelectionSettings, Settings};
 use aegis_testkit::conformance::model::{ALIAS, run, scenes, script};
 use aegis_testkit::scripted_model::ScriptedModel;
 
-use crate::setup::{provider, router, settings};
+use crate::setup::{clock, provider, router, settings};
 
 async fn remote(kind: ProviderKind) {
     let server = ScriptedModel::start(script()).await.unwrap();
@@ -26,6 +27,18 @@ async fn openai_compatible() {
 #[tokio::test]
 async fn anthropic() {
     remote(ProviderKind::Anthropic).await;
+}
+
+#[test]
+fn a_provider_that_is_switched_off_is_not_there() {
+    let of = |name: &str| provider(name, ProviderKind::OpenAi, "http://127.0.0.1:9", name);
+    let off = ProviderSettings { enabled: false, ..of("off") };
+    let all = router(settings(vec![of("on"), off.clone()]));
+    assert!(all.facts("on").is_some() && all.facts("off").is_none());
+    assert!(!all.aliases().contains(&"off".to_owned()), "{:?}", all.aliases());
+    let named =
+        SelectionSettings { fallback_provider: Some("off".to_owned()), ..SelectionSettings::default() };
+    assert!(Router::new(Settings { selection: named, ..settings(vec![of("on"), off]) }, clock()).is_err());
 }
 
 #[tokio::test]

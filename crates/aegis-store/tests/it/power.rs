@@ -11,15 +11,18 @@ use std::time::{Duration, Instant};
 
 use aegis_core::{Body, Durability, StreamId};
 use aegis_kernel::port::{EventQuery, Journal};
+use aegis_store::{OpenOptions, Store};
 use aegis_testkit::conformance::journal::fixture::Fixture;
 use sqlx::Connection;
 
-use crate::folder::{check, database, open};
+use crate::folder::{check, database, open, options};
 
 const DISK: &str = "AEGIS_TEST_DISK";
 const SYNCED: &str = "AEGIS_TEST_SYNCED";
 /// Set where the process comes to rest before the power fails.
 const RESTS: &str = "AEGIS_TEST_RESTS";
+/// Set where every event is to survive, whatever its own durability.
+const ALWAYS: &str = "AEGIS_TEST_ALWAYS";
 const APPENDERS: u64 = 6;
 /// Durable appends before the power fails, however slow the disk is.
 const DURABLE_MIN: usize = 10;
@@ -31,7 +34,9 @@ const SETTLED: Duration = Duration::from_millis(900);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn child_that_appends_until_the_power_fails() {
     let Some(folder) = std::env::var_os(DISK) else { return };
-    let store = Arc::new(open(Path::new(&folder)).await);
+    let always = std::env::var_os(ALWAYS).is_some();
+    let settings = OpenOptions { always_power: always, ..options(Path::new(&folder), 7) };
+    let store = Arc::new(Store::open(settings).await.unwrap());
     let mut appenders = tokio::task::JoinSet::new();
     let rests = std::env::var_os(RESTS).is_some();
     let begun = Instant::now();
@@ -42,10 +47,10 @@ async fn child_that_appends_until_the_power_fails() {
             let stream = StreamId::Execution(fixture.execution());
             while !rests || begun.elapsed() < Duration::from_millis(200) {
                 let mut append = fixture.append(stream, None, vec![Body::ExecutionStarted {}; 2]);
-                let power = appender % 2 == 0;
+                let power = appender % 2 == 0 && !always;
                 append.durability = if power { Durability::Power } else { Durability::Process };
                 let seq = store.append(append).await.unwrap().seq;
-                tell(if power { "durable" } else { "written" }, seq, stream);
+                tell(if power || always { "durable" } else { "written" }, seq, stream);
             }
         });
     }
@@ -107,12 +112,20 @@ async fn stored(folder: &Path) -> i64 {
 }
 
 /// Runs the child over `disk` until its power fails; gives what it said was durable: place and stream.
-fn until_the_power_fails(library: &Path, disk: &Path, synced: &Path, round: u64) -> Vec<(u64, String)> {
+fn until_the_power_fails(
+    library: &Path,
+    (disk, synced): (&Path, &Path),
+    round: u64,
+    always: bool,
+) -> Vec<(u64, String)> {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
         .args(["power::child_that_appends_until_the_power_fails", "--exact", "--nocapture"])
         .envs([(DISK, disk), (SYNCED, synced), ("LD_PRELOAD", library)])
         .stdout(Stdio::piped());
+    if always {
+        command.env(ALWAYS, "1");
+    }
     let rests = round % 2 == 1;
     if rests {
         command.env(RESTS, "1");
@@ -153,28 +166,49 @@ async fn everything_acknowledged_as_durable_survives_loss_of_power() {
     let mut forgotten = 0;
     for round in 0..ROUNDS {
         let (disk, synced) = (place("disk", round), place("synced", round));
-        let durable = until_the_power_fails(&library, &disk, &synced, round);
+        let durable = until_the_power_fails(&library, (&disk, &synced), round, false);
         assert!(durable.len() > DURABLE_MIN, "round {round}: only {} durable appends", durable.len());
         // The next process begins with what is left, and all of that is on its disk.
         copy_folder(&synced, &place("disk", round + 1));
         copy_folder(&synced, &place("synced", round + 1));
         forgotten += stored(&disk).await - stored(&synced).await;
 
-        let report = check(&synced).await;
-        assert!(report.is_sound(), "round {round}: {:?}", report.damage);
-        let store = open(&synced).await;
-        for (seq, stream) in durable {
-            let query = EventQuery { after: seq.checked_sub(1), limit: 1, ..EventQuery::default() };
-            let found = store.events(&query).await.unwrap();
-            let found = found.first().unwrap_or_else(|| panic!("round {round}: event {seq} is lost"));
-            assert_eq!(found.seq, seq);
-            // Of the newest event of a process at rest only the place is known.
-            assert!(stream == "fleet" || found.stream.to_string() == stream, "round {round}: event {seq}");
-        }
-        store.close().await.unwrap();
+        all_there(&synced, durable, round).await;
     }
     assert!(
         forgotten > 0,
         "no round lost anything: the disk forgets nothing, so this test would see nothing"
     );
+}
+
+/// What was acknowledged as durable is on the disk that is left.
+async fn all_there(synced: &Path, durable: Vec<(u64, String)>, round: u64) {
+    let report = check(synced).await;
+    assert!(report.is_sound(), "round {round}: {:?}", report.damage);
+    let store = open(synced).await;
+    for (seq, stream) in durable {
+        let query = EventQuery { after: seq.checked_sub(1), limit: 1, ..EventQuery::default() };
+        let found = store.events(&query).await.unwrap();
+        assert!(found.first().is_some_and(|found| found.seq == seq), "round {round}: event {seq} is lost");
+        let stored = found.first().unwrap().stream.to_string();
+        // Of the newest event of a process at rest only the place is known.
+        assert!(stream == "fleet" || stored == stream, "round {round}: event {seq}");
+    }
+    store.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_all_is_to_survive_nothing_acknowledged_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let test = "where_all_is_to_survive_nothing_acknowledged_is_lost";
+    let Some(library) = disk_library(folder.path(), test) else { return };
+    for round in [0, 2] {
+        let place = |name: &str| folder.path().join(format!("{name}-{round}"));
+        let (disk, synced) = (place("disk"), place("synced"));
+        std::fs::create_dir(&disk).unwrap();
+        std::fs::create_dir(&synced).unwrap();
+        let durable = until_the_power_fails(&library, (&disk, &synced), round, true);
+        assert!(durable.len() > DURABLE_MIN, "round {round}: only {} appends", durable.len());
+        all_there(&synced, durable, round).await;
+    }
 }

@@ -330,6 +330,54 @@ mod tests {
     }
 
     #[test]
+    fn each_field_of_a_section_is_put_into_force() {
+        let program = json!({"name": "x", "executable": "/x", "args": ["-v"], "env": {"A": "env:B"},
+            "protocol": "2025-11-25", "idempotent": ["add"], "grants": ["roots"], "domain_allowlist": ["a.org"],
+            "limits": {"start_timeout_seconds": 2, "request_timeout_seconds": 3, "health_interval_seconds": 4,
+                "response_bytes_max": 5000, "concurrent_max": 6, "queue_max": 7, "log_lines_max": 8}});
+        let settings = ServerSettings::new(&server(program)).unwrap();
+        let Reach::Program { program, args, env } = &settings.reach else { panic!("{settings:?}") };
+        assert_eq!((program.as_str(), &args[..]), ("/x", &["-v".to_owned()][..]));
+        assert_eq!(env[..], [("A".to_owned(), Reference::Env("B".to_owned()))]);
+        assert_eq!(settings.protocol, McpProtocol::Handshake);
+        assert_eq!(settings.idempotent, BTreeSet::from(["add".to_owned()]));
+        assert_eq!(
+            (&settings.grants[..], &settings.domain_allowlist[..]),
+            (&[McpGrant::Roots][..], &["a.org".to_owned()][..])
+        );
+        let limits = ServerLimits {
+            start_timeout: Duration::from_secs(2),
+            request_timeout: Duration::from_secs(3),
+            health_interval: Duration::from_secs(4),
+            response_bytes_max: 5000,
+            concurrent_max: 6,
+            queue_max: 7,
+            log_lines_max: 8,
+            restart_after: RESTART_AFTER,
+            restart_after_max: RESTART_AFTER_MAX,
+        };
+        assert_eq!(settings.limits, limits);
+
+        let address = json!({"name": "x", "url": "https://h/", "headers": {"X-A": "literal:b"},
+            "oauth": {"grant": "client_credentials", "client_id": "i", "client_secret": "secret:s",
+                "client_metadata_url": "https://m/d", "scopes": ["s"], "private_addresses": true}});
+        let settings = ServerSettings::new(&server(address)).unwrap();
+        let Reach::Address { url, headers, oauth: Some(oauth) } = &settings.reach else {
+            panic!("{settings:?}")
+        };
+        assert_eq!((url.as_str(), headers[0].0.as_str()), ("https://h/", "x-a"));
+        let expected = OauthSettings {
+            grant: OauthGrant::ClientCredentials,
+            client_id: Some("i".to_owned()),
+            client_secret: Some(Reference::Secret("s".parse().unwrap())),
+            client_metadata_url: Some("https://m/d".to_owned()),
+            scopes: vec!["s".to_owned()],
+            private_addresses: true,
+        };
+        assert_eq!(*oauth, expected);
+    }
+
+    #[test]
     fn the_operator_states_what_is_governed() {
         let stated = json!({"name": "x", "executable": "x", "governed": {"run": {"line": "command"}}});
         let settings = ServerSettings::new(&server(stated)).unwrap();

@@ -21,6 +21,8 @@ mod endings;
 #[cfg(test)]
 mod evidence;
 #[cfg(test)]
+mod fields;
+#[cfg(test)]
 mod first_run;
 #[cfg(test)]
 mod git;

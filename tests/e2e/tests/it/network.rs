@@ -1,5 +1,6 @@
 //! Connections out of sandboxes: what is permitted works and is on record, everything else is refused and on record.
 
+mod bytes;
 mod fetch;
 mod index;
 mod server;

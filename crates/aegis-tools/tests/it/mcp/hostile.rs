@@ -203,6 +203,30 @@ async fn what_was_sent_and_not_answered_is_unknown_unless_it_may_be_done_again()
 }
 
 #[tokio::test]
+async fn what_the_operator_says_of_a_server_holds_and_nothing_more() {
+    let config = json!({"idempotent": ["add"], "limits": {"log_lines_max": 7}});
+    let (bench, _) = hostile(config, Hostile { floods: true, ..Hostile::default() });
+    let tools = bench.tools().await;
+    let again: Vec<&str> =
+        tools.tools().iter().filter(|tool| tool.idempotent).map(|tool| tool.schema.name.as_str()).collect();
+    assert_eq!(again, ["add"], "what may be called again after a crash");
+    until("lines", || bench.servers.logs(&tenant(), "bad").unwrap().len() == 7).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(bench.servers.logs(&tenant(), "bad").unwrap().len(), 7, "the last ones are kept");
+}
+
+#[tokio::test]
+async fn one_that_never_tells_its_tools_is_given_up_in_time() {
+    let config = json!({"limits": {"start_timeout_seconds": 1}});
+    let (bench, server) = hostile(config, Hostile { mute: true, ..Hostile::default() });
+    assert!(bench.tools().await.tools().is_empty());
+    until("a second start", || server.starts.load(Ordering::SeqCst) >= 2).await;
+    let down = text(&bench, "add").await;
+    assert!(matches!(&down, Err(McpError::Down { .. })), "{down:?}");
+    assert!(format!("{down:?}").contains("in 1 s"), "{down:?}");
+}
+
+#[tokio::test]
 async fn a_flood_of_complaints_holds_up_nobody_and_fills_nothing() {
     let (bench, _) = hostile(nothing(), Hostile { floods: true, ..Hostile::default() });
     bench.tools().await;

@@ -234,3 +234,22 @@ async fn tokens_of_one_issuer_are_not_shown_to_another() {
     assert_eq!(thief.exchanges(), [""; 0], "the refresh token went to the other one");
     assert!(again.memory.0.lock().unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn a_server_on_a_private_network_is_signed_in_at_by_the_operators_word_alone() {
+    for (private_addresses, refused) in [(false, true), (true, false)] {
+        let server =
+            settings(json!({"name": "far", "url": "https://10.255.255.1/mcp", "protocol": "2025-11-25",
+            "oauth": {"private_addresses": private_addresses}}));
+        let starter = Arc::new(PlainStarter::default());
+        let bench = bench_with(vec![server], starter, &PinStore::in_memory(), None, Arc::default());
+        let tenant = tenant();
+        let begun = bench.servers.begin_login(&tenant, "far", REDIRECT);
+        // Nobody may answer there: then it was asked, and that is all there is to see.
+        let said = match tokio::time::timeout(std::time::Duration::from_secs(2), begun).await {
+            Ok(answer) => reason(answer),
+            Err(_) => "it was asked".to_owned(),
+        };
+        assert_eq!(said.contains("a sign-in may not reach"), refused, "{private_addresses}: {said}");
+    }
+}

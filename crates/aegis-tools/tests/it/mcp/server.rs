@@ -16,6 +16,8 @@ pub(super) struct Hostile {
     pub(super) starts: AtomicUsize,
     /// Whether it ends at once.
     pub(super) crashes: bool,
+    /// Whether it answers nothing at all.
+    pub(super) mute: bool,
     /// Whether it floods standard error.
     pub(super) floods: bool,
     /// Credentials each process was given.
@@ -52,7 +54,7 @@ impl Starter for Hostile {
         let (mut complaints, stderr) = duplex(64 << 10);
         let kill = CancellationToken::new();
         let (tell, ended) = watch::channel(false);
-        let (crashes, floods, stop) = (self.crashes, self.floods, kill.clone());
+        let (crashes, mute, floods, stop) = (self.crashes, self.mute, self.floods, kill.clone());
         let heard = Arc::clone(&self.heard);
         tokio::spawn(async move {
             if floods {
@@ -62,7 +64,10 @@ impl Starter for Hostile {
                     {}
                 });
             }
-            if !crashes {
+            if mute {
+                stop.cancelled().await;
+                drop((commands, answers));
+            } else if !crashes {
                 tokio::select! { () = serve(commands, answers, heard) => {}, () = stop.cancelled() => {} }
             }
             let _ = tell.send(true);

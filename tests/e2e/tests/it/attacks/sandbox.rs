@@ -79,7 +79,9 @@ for path in ['/etc/shadow', '/etc/ssh', '/root', '/root/.ssh', '/home', '/var', 
 attempt('the host by its pid', lambda: open('/proc/{pid}/environ').read())
 attempt('another run', lambda: os.stat('/run/aegis/{other}'))
 attempt('write to a sysctl', lambda: open('/proc/sys/kernel/hostname', 'w').write('x'))
-attempt('the run folder', lambda: os.listdir('/run/aegis'))
+attempt('the run folder', lambda: sorted(os.listdir('/run/aegis')))
+attempt('the api socket', lambda: os.stat('/run/aegis/api/api.sock'))
+print('variables', sorted(name for name in os.environ if name.startswith(('AEGIS_API', 'OPENAI_', 'ANTHROPIC_'))))
 print('run', sorted(os.listdir('/run')))
 print('processes', sorted(p for p in os.listdir('/proc') if p.isdigit()))
 print('mounts', sum('{home}' in line for line in open('/proc/self/mountinfo')))
@@ -89,11 +91,16 @@ print('mounts', sum('{home}' in line for line in open('/proc/self/mountinfo')))
         other = other.execution,
     );
     let lines = attempts(&node, "attacker", &program);
-    assert_eq!(lines.len(), 26, "{lines:#?}");
+    assert_eq!(lines.len(), 28, "{lines:#?}");
     closed(&lines[..22], 22);
-    assert_eq!(lines[23], "run ['aegis']");
-    assert!(lines[24].starts_with("processes ['1', '") && lines[24].matches(',').count() == 1, "{lines:#?}");
-    assert_eq!(lines[25], "mounts 0");
+    // No api socket, and nothing that says where one were: the manifest does not ask for `inner_api`.
+    let (shut, open) = ("the run folder EACCES", "the run folder OPEN ['bootstrap.py', 'prompt.txt']");
+    assert!(lines[22] == shut || lines[22] == open, "{lines:#?}");
+    assert_eq!(lines[23], "the api socket ENOENT");
+    assert_eq!(lines[24], "variables []");
+    assert_eq!(lines[25], "run ['aegis']");
+    assert!(lines[26].starts_with("processes ['1', '") && lines[26].matches(',').count() == 1, "{lines:#?}");
+    assert_eq!(lines[27], "mounts 0");
 }
 
 #[tokio::test(flavor = "multi_thread")]
