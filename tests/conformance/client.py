@@ -45,7 +45,7 @@ class Node:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        server = {"name": "far", "url": url, "protocol": revision}
+        server = {"name": "far", "url": url, "protocol": revision, "grants": ["elicitation"]}
         if scenario.startswith("auth/"):
             server["oauth"] = sign_in(context)
         config = {
@@ -133,7 +133,8 @@ class Node:
         return self.run("agent", "deploy", path).returncode == 0
 
     def call(self, tool, arguments):
-        return self.run("tool", "call", tool, "--agent", "caller", "--arguments", json.dumps(arguments))
+        words = ["--agent", "caller", "--arguments", json.dumps(arguments), "--accept-defaults"]
+        return self.run("tool", "call", tool, *words)
 
     def login(self):
         """A person who opens the address that is printed, and agrees. Whether it came to a sign-in."""

@@ -17,19 +17,13 @@ import tempfile
 import threading
 import time
 
+import fixture
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 READY_SECONDS = 60
 # A machine that does much else at the same time is slow.
 SCENARIO_TIMEOUT_MS = "120000"
-TOOLS = [
-    "test_simple_text",
-    "test_image_content",
-    "test_audio_content",
-    "test_embedded_resource",
-    "test_multiple_content_types",
-    "test_tool_with_progress",
-    "test_error_handling",
-]
+TOOLS = sorted(fixture.TOOLS)
 # The node's own names for what servers have beside tools.
 OFFERED = [
     "resource.list",
@@ -88,19 +82,21 @@ def proxy(target, key):
 
 
 class Node:
-    def __init__(self, aegis):
+    def __init__(self, aegis, revision):
         self.aegis, self.home, self.port = aegis, tempfile.mkdtemp(prefix="aegis-conformance-"), free_port()
         os.chmod(self.home, 0o755)
-        fixture = os.path.join(self.home, "fixture")
-        os.mkdir(fixture, 0o755)
-        shutil.copy(os.path.join(HERE, "fixture.py"), fixture)
+        folder = os.path.join(self.home, "fixture")
+        os.mkdir(folder, 0o755)
+        shutil.copy(os.path.join(HERE, "fixture.py"), folder)
         spec = {
             "mcp_servers": [
                 {
                     "name": "fixture",
                     "executable": "/usr/bin/python3",
-                    "args": [os.path.join(fixture, "fixture.py")],
-                    "folders": [fixture],
+                    "args": [os.path.join(folder, "fixture.py"), revision],
+                    "folders": [folder],
+                    # What the suite's client declares, it is asked.
+                    "grants": ["elicitation", "sampling", "roots"],
                 }
             ],
             "security_contexts": [
@@ -159,7 +155,7 @@ class Node:
 
 def main():
     aegis, revision, node_program, suite, results = sys.argv[1:6]
-    node = Node(aegis)
+    node = Node(aegis, revision)
     try:
         node.ready()
         node.run("agent", "deploy", os.path.join(node.home, "agent.json"))

@@ -19,7 +19,8 @@ use crate::{
     PolicyQuestion, PolicyTested, Problem, RotatedKey, Started, Status, Trace, TraceSummary, Volume, header,
 };
 
-pub use mcp::{McpReply, McpStream};
+pub use mcp::{McpReply, McpStream, McpTerms};
+pub use servers::{ToolCallEvent, ToolCalls};
 pub use stream::{EventStream, StreamItem};
 
 /// Time to make a connection.

@@ -11,7 +11,10 @@ mod server;
 mod terminal;
 mod wire;
 
-pub use client::{CallError, Client, Endpoint, EventStream, McpReply, McpStream, StreamItem, is_loopback};
+pub use client::{
+    CallError, Client, Endpoint, EventStream, McpReply, McpStream, McpTerms, StreamItem, ToolCallEvent,
+    ToolCalls, is_loopback,
+};
 pub use event::{Denied, EventError, ExecutionEvent, ValidationResult};
 pub use policy::{
     PolicyChange, PolicyComparison, PolicyDiff, PolicyDocument, PolicyExplanation, PolicyLayer, PolicyLine,
@@ -20,8 +23,8 @@ pub use policy::{
 pub use problem::Problem;
 pub use secret::{Secret, SetSecret};
 pub use server::{
-    AcceptServer, CallTool, FinishLogin, LoginServer, Server, ServerDetail, ServerLine, ServerLogin,
-    ServerState, Tool, ToolCalled,
+    AcceptServer, AnswerQuestion, CallTool, FinishLogin, LoginServer, Server, ServerDetail, ServerLine,
+    ServerLogin, ServerState, Tool, ToolCalled, ToolQuestion,
 };
 pub use terminal::{printable_json, printable_line, printable_text};
 pub use wire::{

@@ -131,6 +131,10 @@ pub struct CallTool {
     /// The arguments, a JSON object.
     #[serde(default = "no_arguments")]
     pub arguments: Value,
+    /// Whether what the tool's server asks of a person is put to the caller. Then the answer is a stream of `asked`,
+    /// and at its end `called` or `refused`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub questions: bool,
 }
 
 fn no_arguments() -> Value {
@@ -144,4 +148,27 @@ pub struct ToolCalled {
     pub execution_id: String,
     /// The result as MCP writes it: `content`, `structuredContent`, `isError`. Untrusted.
     pub result: Value,
+}
+
+/// What a tool's server asks while the tool is called: the data of `asked`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ToolQuestion {
+    /// The run the call is made in.
+    pub execution_id: String,
+    /// The question's number in the run.
+    pub question: u32,
+    /// Who asks.
+    pub server: String,
+    /// The protocol's method: `elicitation/create`.
+    pub method: String,
+    /// What is asked, as MCP writes it. Untrusted.
+    pub params: Value,
+}
+
+/// The body of `POST /v1/executions/{id}/questions/{question}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AnswerQuestion {
+    /// The answer, as MCP writes it: `{"action": "accept", "content": {…}}`, `decline` or `cancel`.
+    pub answer: Value,
 }

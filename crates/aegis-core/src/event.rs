@@ -13,8 +13,8 @@ use serde_json::Value;
 
 pub use body::Body;
 pub use parts::{
-    ConnectionEnd, ExitStatus, Intent, KernelSession, KeyRole, LateDenial, Outcome, SandboxFacts,
-    SecretChange, SecretUser, ServerEnd, SignIn, SignOut, SignedCall,
+    ConnectionEnd, ExitStatus, Intent, KernelSession, KeyRole, LateDenial, Outcome, QuestionEnd,
+    SandboxFacts, SecretChange, SecretUser, ServerEnd, SignIn, SignOut, SignedCall,
 };
 
 use crate::{

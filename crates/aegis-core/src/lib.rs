@@ -19,8 +19,8 @@ pub use action::{ActionKind, Actor, ActorLink, Denial, DenialCode, ToolCall, Too
 pub use diagnosis::{Diagnosis, ErrorCode};
 pub use event::{
     BlobRef, Body, ConnectionEnd, Durability, Event, EventError, ExitStatus, Intent, KernelSession, KeyRole,
-    LateDenial, NewEvent, Outcome, SandboxFacts, SecretChange, SecretUser, ServerEnd, SignIn, SignOut,
-    SignedCall, SpanContext, StreamId, WorkingCopy,
+    LateDenial, NewEvent, Outcome, QuestionEnd, SandboxFacts, SecretChange, SecretUser, ServerEnd, SignIn,
+    SignOut, SignedCall, SpanContext, StreamId, WorkingCopy,
 };
 pub use id::{
     ActionId, AgentId, ApiKeyId, BlobId, EventId, ExecutionId, IdError, LeafNonce, Name, Sha256, SpanId,

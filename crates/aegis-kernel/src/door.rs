@@ -5,6 +5,7 @@
 //! stream, by a ledger of its own.
 
 pub(crate) mod calls;
+mod listening;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};

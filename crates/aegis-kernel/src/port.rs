@@ -6,6 +6,7 @@
 mod clock;
 mod egress;
 mod journal;
+mod listening;
 mod model;
 mod sandbox;
 mod secrets;
@@ -22,6 +23,7 @@ pub use journal::{
     ExecutionQuery, ExecutionRecord, ExecutionStatus, Head, IterationRecord, Journal, JournalError, NewBlob,
     VolumeRecord,
 };
+pub use listening::{Given, Listener, LogEntry, LogLevel, Question, QuestionKind, Unanswered};
 pub use model::{Model, ModelFacts};
 pub use sandbox::{
     API_PORT, API_SOCKET, ControlConnection, Door, DoorConnection, DoorStream, Doors, EGRESS_PORT, Ended,
@@ -34,8 +36,8 @@ pub use secrets::{
 };
 pub use sessions::{Claimed, SessionError, Sessions, SmcpSession};
 pub use tool::{
-    Access, CallRecord, Governed, GovernedKind, Listener, PushBinding, ServerTools, ToolContext, ToolError,
-    ToolFacts, ToolHost, ToolServers, WayOut,
+    Access, CallRecord, Governed, GovernedKind, PushBinding, ServerTools, ToolContext, ToolError, ToolFacts,
+    ToolHost, ToolServers, WayOut,
 };
 pub use volume::{
     DirectoryEntry, FileKind, FileMeta, FileRange, FileRecords, Files, Grant, PathRules, Tree, TreeEntry,

@@ -21,6 +21,7 @@ use crate::evidence::StoreEvidence;
 use crate::guard::{Hosts, Refusals};
 use crate::idempotency::Turns;
 use crate::providers::Providers;
+use crate::routes::Questions;
 use crate::token::Token;
 
 /// Event streams served at the same time.
@@ -77,6 +78,8 @@ pub(crate) struct App {
     pub(crate) providers: Arc<Providers>,
     pub(crate) servers: Arc<McpServers>,
     pub(crate) git: Arc<GitTools>,
+    /// What tool servers ask of callers of the HTTP API.
+    pub(crate) questions: Arc<Questions>,
     pub(crate) home: PathBuf,
     pub(crate) address: std::net::SocketAddr,
     /// When it began to serve, on the monotonic clock.

@@ -1,21 +1,26 @@
 //! AEGIS as a server of the Model Context Protocol: `/mcp`, streamable HTTP, both generations of the protocol.
 //!
-//! Who asks is known from the credential of each request, never from a session: there are none. An agent's key names
+//! Who asks is known from the credential of each request, never from its session. An agent's key names
 //! the tools of its agent; an operator, and whoever has the node's token, the tools that look after the node, and those
 //! of the agent that the request names. A call of an agent's tool passes the monitor, in a run that acts as the agent.
 
+#![expect(deprecated, reason = "logging is part of revision 2025-11-25, which is still spoken")]
+
 mod actors;
+mod asked;
 mod described;
 mod management;
 mod offers;
+mod rounds;
+mod sessions;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use aegis_core::limits::REQUEST_BYTES_MAX;
 use aegis_core::{ActorLink, Denial, DenialCode, Diagnosis, ErrorCode, KeyRole};
-use aegis_kernel::port::Listener;
-use aegis_kernel::{Act, Acted, Caller, Speaker};
+use aegis_kernel::port::Given;
+use aegis_kernel::{Act, Acted, Acting, Caller, Speaker};
 use aegis_tools::mcp::is_offered;
 use axum::Router;
 use http::request::Parts;
@@ -25,20 +30,20 @@ use rmcp::model::{
     CompleteResult, ContentBlock, DiscoverResult, ErrorCode as RpcCode, ErrorData, GetPromptRequestParams,
     GetPromptResponse, Implementation, InitializeRequestParams, InitializeResult, ListPromptsResult,
     ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
-    ProgressNotificationParam, ProgressToken, ReadResourceRequestParams, ReadResourceResponse, ResultType,
-    ServerCapabilities, ServerConfig, Tool,
+    ReadResourceRequestParams, ReadResourceResponse, ResultType, ServerCapabilities, ServerConfig,
+    SetLevelRequestMethod, SetLevelRequestParams, Tool,
 };
-use rmcp::service::{Peer, RequestContext, RoleServer};
+use rmcp::service::{RequestContext, RoleServer};
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
 use serde_json::Value;
-use tokio::sync::mpsc;
 
 use crate::app::App;
 use actors::Actors;
+use asked::{Asking, SessionLog};
+use rounds::{Rounds, StateError, Subject};
 
-/// Words of progress that wait to be sent; further ones are dropped.
-const PROGRESS_WAITING_MAX: usize = 64;
+pub(crate) use sessions::Sessions;
 
 /// What a request's answer is made of.
 #[derive(Clone)]
@@ -47,22 +52,33 @@ pub(crate) struct McpServer {
     /// The HTTP routes, behind the door.
     inside: Router,
     actors: Arc<Actors>,
+    rounds: Arc<Rounds>,
+    /// Of a session, what it wants of servers' logs.
+    session: Option<SessionLog>,
 }
 
 /// The service behind `/mcp`. `inside` are the HTTP routes without their door, which has been passed.
-pub(crate) fn service(
-    app: &Arc<App>,
-    inside: Router,
-) -> StreamableHttpService<McpServer, NeverSessionManager> {
-    let server = McpServer { app: app.clone(), inside, actors: Arc::default() };
+pub(crate) fn service(app: &Arc<App>, inside: Router) -> Arc<Sessions> {
+    let rounds = Arc::new(Rounds::new(app.ids.as_ref()));
+    let server = McpServer { app: app.clone(), inside, actors: Arc::default(), rounds, session: None };
     // Host and origin are the door's to check.
     let config = StreamableHttpServerConfig::default()
         .disable_allowed_hosts()
-        .with_legacy_session_mode(false)
-        .with_json_response(true)
         .with_max_request_body_bytes(REQUEST_BYTES_MAX)
         .with_cancellation_token(app.stop.clone());
-    StreamableHttpService::new(move || Ok(server.clone()), Arc::new(NeverSessionManager::default()), config)
+    let within = server.clone();
+    let manager = sessions::manager();
+    let within = StreamableHttpService::new(
+        move || Ok(McpServer { session: Some(SessionLog::default()), ..within.clone() }),
+        Arc::clone(&manager),
+        config.clone(),
+    );
+    let without = StreamableHttpService::new(
+        move || Ok(server.clone()),
+        Arc::new(NeverSessionManager::default()),
+        config.with_legacy_session_mode(false).with_json_response(true),
+    );
+    Arc::new(Sessions::new(without, within, manager))
 }
 
 /// Who asks.
@@ -122,50 +138,90 @@ impl McpServer {
         asker: &Asker,
         request: CallToolRequestParams,
         context: &RequestContext<RoleServer>,
-    ) -> Result<CallToolResult, ErrorData> {
+    ) -> Result<CallToolResponse, ErrorData> {
         let arguments = request.arguments.unwrap_or_default();
         if let Some(managed) = management::find(&request.name, asker.role) {
-            return Ok(management::call(self.inside.clone(), managed, &asker.caller, arguments).await);
+            let managed = management::call(self.inside.clone(), managed, &asker.caller, arguments).await;
+            return Ok(managed.into());
         }
-        let Some(agent) = &asker.agent else { return Err(unknown_tool(&request.name)) };
-        if is_offered(&request.name) {
-            return Err(unknown_tool(&request.name));
-        }
+        let agent = asker.agent.as_ref().filter(|_| !is_offered(&request.name));
+        let Some(agent) = agent else { return Err(unknown_tool(&request.name)) };
+        let subject = Subject { caller: &asker.caller, agent, tool: &request.name, arguments: &arguments };
+        let now = self.app.clock.now();
+        let state = request.request_state.as_deref();
+        let given = self.rounds.given(&subject, state, request.input_responses.as_ref(), now);
+        let (given, round) = given.map_err(|error| unfit(&error))?.unzip();
+        let full = Value::Object(arguments.clone());
+        let (acting, acted) = self.act_given(asker, &request.name, full, given, context).await?;
+        let answered = match acted {
+            Acted::Whole(whole) if asks(&whole) => {
+                let questions = whole.get("result").cloned().unwrap_or_default();
+                let sealed = self.rounds.seal(&subject, questions, round.unwrap_or_default(), now);
+                let sealed = serde_json::from_value(sealed.map_err(|error| unfit(&error))?);
+                return Ok(CallToolResponse::InputRequired(sealed.map_err(|error| malformed(&error))?));
+            }
+            Acted::Whole(whole) => whole_result(whole)?,
+            Acted::Answered(result) => {
+                let content = vec![ContentBlock::text(result.content)];
+                if result.is_error {
+                    CallToolResult::error(content)
+                } else {
+                    CallToolResult::success(content)
+                }
+            }
+            Acted::Denied(denial) if acting.tools().all(|(facts, _)| facts.schema.name != request.name) => {
+                tracing::debug!(code = %denial.code, "an unknown tool was asked for");
+                return Err(unknown_tool(&request.name));
+            }
+            Acted::Denied(denial) => CallToolResult::error(vec![ContentBlock::text(denied(&denial))]),
+            Acted::Interrupted => {
+                let told = "interrupted: it is not known whether this call took effect";
+                CallToolResult::error(vec![ContentBlock::text(told)])
+            }
+        };
+        Ok(answered.into())
+    }
+}
+
+impl McpServer {
+    /// Makes a call as the agent, through the monitor.
+    async fn act(
+        &self,
+        asker: &Asker,
+        tool: &str,
+        arguments: Value,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<(Arc<Acting>, Acted), ErrorData> {
+        self.act_given(asker, tool, arguments, None, context).await
+    }
+
+    /// The same with what the caller gives to answer a former call's questions.
+    async fn act_given(
+        &self,
+        asker: &Asker,
+        tool: &str,
+        arguments: Value,
+        given: Option<Given>,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<(Arc<Acting>, Acted), ErrorData> {
+        let Some(agent) = &asker.agent else { return Err(unknown_tool(tool)) };
         let kernel = &self.app.kernel;
         let acting = self.actors.of(kernel, &asker.caller, agent).await.map_err(|error| told(&error))?;
         let act = Act {
             id: &context.id.to_string(),
-            tool: &request.name,
-            arguments: Value::Object(arguments),
-            listener: Progressing::listener(context),
+            tool,
+            arguments,
+            listener: Arc::new(Asking::of(context, self.session.as_ref(), given)),
             cancel: context.ct.clone(),
         };
-        match kernel.act_by(&acting, act).await.map_err(|error| told(&error))? {
-            Acted::Whole(whole) => whole_result(whole),
-            Acted::Answered(result) => {
-                let content = vec![ContentBlock::text(result.content)];
-                Ok(if result.is_error {
-                    CallToolResult::error(content)
-                } else {
-                    CallToolResult::success(content)
-                })
-            }
-            Acted::Denied(denial) if acting.tools().all(|(facts, _)| facts.schema.name != request.name) => {
-                tracing::debug!(code = %denial.code, "an unknown tool was asked for");
-                Err(unknown_tool(&request.name))
-            }
-            Acted::Denied(denial) => Ok(CallToolResult::error(vec![ContentBlock::text(denied(&denial))])),
-            Acted::Interrupted => {
-                let told = "interrupted: it is not known whether this call took effect";
-                Ok(CallToolResult::error(vec![ContentBlock::text(told)]))
-            }
-        }
+        let acted = kernel.act_by(&acting, act).await.map_err(|error| told(&error))?;
+        Ok((acting, acted))
     }
 }
 
 impl ServerHandler for McpServer {
     fn get_info(&self) -> ServerConfig {
-        ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+        ServerConfig::new(ServerCapabilities::builder().enable_tools().enable_logging().build())
             .with_server_info(Implementation::new("aegis", env!("CARGO_PKG_VERSION")))
     }
 
@@ -202,7 +258,7 @@ impl ServerHandler for McpServer {
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         let asker = Asker::of(&context)?;
-        self.call(&asker, request, &context).await.map(CallToolResponse::Complete)
+        self.call(&asker, request, &context).await
     }
 
     async fn list_resources(
@@ -252,11 +308,40 @@ impl ServerHandler for McpServer {
     ) -> Result<CompleteResult, ErrorData> {
         self.completion(request, &context).await
     }
+
+    async fn set_level(
+        &self,
+        request: SetLevelRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        Asker::of(&context)?;
+        match &self.session {
+            Some(log) if !asked::keeps_nothing(&context) => {
+                *log.lock().unwrap_or_else(PoisonError::into_inner) = asked::level_here(request.level);
+                Ok(())
+            }
+            // Nothing is kept for who opened no session.
+            _ => Err(ErrorData::method_not_found::<SetLevelRequestMethod>()),
+        }
+    }
+}
+
+/// Whether a server asks something before it answers.
+fn asks(whole: &Value) -> bool {
+    whole.pointer("/result/resultType").and_then(Value::as_str) == Some("input_required")
+}
+
+fn unfit(error: &StateError) -> ErrorData {
+    ErrorData::invalid_params(error.to_string(), None)
+}
+
+fn malformed(error: &serde_json::Error) -> ErrorData {
+    ErrorData::internal_error(error.to_string(), None)
 }
 
 /// What a server gave, as it gave it.
 fn whole_result(mut whole: Value) -> Result<CallToolResult, ErrorData> {
-    let malformed = |error: serde_json::Error| ErrorData::internal_error(error.to_string(), None);
+    let malformed = |error: serde_json::Error| malformed(&error);
     match (whole.get_mut("result").map(Value::take), whole.get_mut("error").map(Value::take)) {
         (Some(result), None) => {
             let mut result: CallToolResult = serde_json::from_value(result).map_err(malformed)?;
@@ -288,37 +373,4 @@ fn told(diagnosis: &Diagnosis) -> ErrorData {
     };
     let hint = diagnosis.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
     ErrorData::new(code, format!("{}{hint}", diagnosis.message), None)
-}
-
-/// Sends progress on to who asked for it, in order.
-struct Progressing(Option<mpsc::Sender<Word>>);
-
-/// What is done, of how much, in words.
-type Word = (f64, Option<f64>, Option<String>);
-
-impl Progressing {
-    fn listener(context: &RequestContext<RoleServer>) -> Arc<dyn Listener> {
-        let Some(token) = context.meta.get_progress_token() else { return Arc::new(Self(None)) };
-        let (tell, told) = mpsc::channel(PROGRESS_WAITING_MAX);
-        tokio::spawn(forward(context.peer.clone(), token, told));
-        Arc::new(Self(Some(tell)))
-    }
-}
-
-impl Listener for Progressing {
-    fn progressed(&self, done: f64, total: Option<f64>, message: Option<String>) {
-        if let Some(tell) = &self.0 {
-            let _ = tell.try_send((done, total, message));
-        }
-    }
-}
-
-async fn forward(peer: Peer<RoleServer>, token: ProgressToken, mut told: mpsc::Receiver<Word>) {
-    while let Some((done, total, message)) = told.recv().await {
-        let mut progress = ProgressNotificationParam::new(token.clone(), done);
-        (progress.total, progress.message) = (total, message);
-        if peer.notify_progress(progress).await.is_err() {
-            return;
-        }
-    }
 }

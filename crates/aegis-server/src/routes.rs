@@ -12,6 +12,7 @@ mod secrets;
 mod servers;
 mod smcp;
 mod tool_calls;
+mod tool_questions;
 mod traces;
 mod volumes;
 
@@ -25,7 +26,7 @@ use axum::body::Body;
 use axum::extract::{Query, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{any, get, post, put};
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, Uri, header};
 use serde::de::DeserializeOwned;
@@ -37,6 +38,7 @@ use crate::guard;
 
 pub(crate) use inside::router as inside;
 pub(crate) use node::notice;
+pub(crate) use tool_questions::Questions;
 
 /// Longest time for an answer that is no stream.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -76,6 +78,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/v1/servers/{name}/login/finish", post(servers::finish_login))
         .route("/v1/servers/{name}/logs", get(servers::logs))
         .route("/v1/tools", get(servers::tools))
+        .route("/v1/executions/{id}/questions/{question}", post(tool_questions::answer))
         .route("/v1/traces", get(traces::list))
         .route("/v1/traces/{id}", get(traces::show))
         .route("/v1/audit/events", get(audit::events))
@@ -104,7 +107,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
     let inside = answers.merge(calls).merge(streams).merge(smcp::routes());
     let mcp = crate::mcp::service(app, inside.clone().with_state(app.clone()));
     inside
-        .route_service("/mcp", mcp)
+        .route("/mcp", any(move |request: Request| mcp.clone().serve(request)))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(app.clone(), guard::door))

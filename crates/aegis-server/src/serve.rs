@@ -130,6 +130,7 @@ pub(crate) fn app(
         providers: composed.providers.clone(),
         servers: composed.servers.clone(),
         git: composed.git.clone(),
+        questions: Arc::default(),
         home: folder.path().to_owned(),
         address,
         ready: AtomicBool::new(false),

@@ -86,7 +86,6 @@ pub(crate) async fn open(
                 tracing::warn!("an event of a tool server is not recorded: too many wait");
             }
         }),
-        requests: None,
         on_change: Arc::new(|_, _, _| {}),
         http,
         clock: parts.clock,
@@ -169,7 +168,7 @@ impl From<McpError> for Refused {
             McpError::Busy { .. } | McpError::Down { .. } | McpError::TimedOut { .. } => {
                 ErrorCode::Overloaded
             }
-            McpError::NotGranted { .. } => ErrorCode::PermissionDenied,
+            McpError::NotGranted { .. } | McpError::Unanswered { .. } => ErrorCode::PermissionDenied,
             _ => ErrorCode::Internal,
         };
         Diagnosis::new(code, error.to_string()).into()

@@ -3,9 +3,10 @@
 //!
 //! Nothing here holds authority: the monitor has checked a call before it comes here. What a server says of itself is
 //! pinned by hash; when it says something else, its tools refuse until a person accepts the change. What a server asks
-//! of its own accord is refused unless the configuration grants it. How a process is started, where secrets come from,
-//! where pins are kept and where events go is passed in.
+//! of its own accord is put to whoever made the call it belongs to, if the configuration grants it, and refused
+//! otherwise. How a process is started, where secrets come from, where pins are kept and where events go is passed in.
 
+mod asking;
 mod bounded;
 mod connection;
 mod error;
@@ -25,7 +26,7 @@ mod starter;
 mod upstream;
 
 pub use error::McpError;
-pub use handler::{ListChanged, Progress, ProgressSink, ServerRequests};
+pub use handler::{ListChanged, Progress, ProgressSink};
 pub use host::McpTools;
 pub use http::http_client;
 pub use log::LogLine;

@@ -2,14 +2,61 @@
 
 use std::time::Duration;
 
-use aegis_core::Diagnosis;
+use aegis_core::{Diagnosis, ErrorCode};
+use futures_util::StreamExt as _;
 use reqwest::Method;
+use serde_json::Value;
+use sse_stream::SseStream;
 
+use super::stream::Connection;
 use super::{CallError, Client, encode};
 use crate::{
-    AcceptServer, CallTool, FinishLogin, LoginServer, Page, Server, ServerDetail, ServerLine, ServerLogin,
-    Tool, ToolCalled, header,
+    AcceptServer, AnswerQuestion, CallTool, FinishLogin, LoginServer, Page, Problem, Server, ServerDetail,
+    ServerLine, ServerLogin, Tool, ToolCalled, ToolQuestion, header,
 };
+
+/// A call whose caller may be asked.
+pub struct ToolCalls(Connection);
+
+/// What comes of such a call.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ToolCallEvent {
+    /// The tool's server asks something; see [`Client::answer_question`].
+    Asked(ToolQuestion),
+    /// The tool answered. Nothing follows.
+    Called(ToolCalled),
+}
+
+impl ToolCalls {
+    /// What comes next.
+    ///
+    /// # Errors
+    /// If the call was refused, or the connection broke: then the call is given up.
+    pub async fn next(&mut self) -> Result<ToolCallEvent, CallError> {
+        let broken = || Diagnosis::new(ErrorCode::Unreachable, "the connection broke during the call");
+        let unreadable = |error: serde_json::Error| Diagnosis::internal(error.to_string());
+        loop {
+            let event = match tokio::time::timeout(CALL_TIMEOUT, self.0.next()).await {
+                Ok(Some(Ok(event))) => event,
+                _ => return Err(broken().into()),
+            };
+            let data = event.data.unwrap_or_default();
+            match event.event.as_deref() {
+                Some("asked") => {
+                    return Ok(ToolCallEvent::Asked(serde_json::from_str(&data).map_err(unreadable)?));
+                }
+                Some("called") => {
+                    return Ok(ToolCallEvent::Called(serde_json::from_str(&data).map_err(unreadable)?));
+                }
+                Some("refused") => {
+                    return Err(serde_json::from_str::<Problem>(&data).map_err(unreadable)?.into());
+                }
+                // Signs of life, and what a later version may tell.
+                _ => {}
+            }
+        }
+    }
+}
 
 /// Longer than a call may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(330);
@@ -56,21 +103,29 @@ impl Client {
         self.get(&format!("/v1/servers/{}/logs", encode(name)), &[]).await
     }
 
-    /// `POST /v1/tools/{name}/call`; asked again with the same key, it answers what the first call gave.
+    /// `POST /v1/tools/{name}/call`, as one who answers what the tool's server asks; asked again with the same key, it
+    /// answers what the first call gave.
     pub async fn call_tool(
         &self,
         tool: &str,
         call: &CallTool,
         idempotency_key: Option<&str>,
-    ) -> Result<ToolCalled, CallError> {
+    ) -> Result<ToolCalls, CallError> {
         let path = format!("/v1/tools/{}/call", encode(tool));
-        let mut request = self.request(Method::POST, &path, &[]).json(call).timeout(CALL_TIMEOUT);
+        let call = CallTool { questions: true, ..call.clone() };
+        let mut request = self.request(Method::POST, &path, &[]).json(&call);
         if let Some(key) = idempotency_key {
             request = request.header(header::IDEMPOTENCY_KEY, key);
         }
         let answer = self.send(request).await?;
-        let bytes = answer.bytes().await.map_err(|error| self.unreachable(&error))?;
-        serde_json::from_slice(&bytes).map_err(|error| Diagnosis::internal(error.to_string()).into())
+        Ok(ToolCalls(Box::pin(SseStream::from_bytes_stream(answer.bytes_stream()))))
+    }
+
+    /// `POST /v1/executions/{id}/questions/{question}`
+    pub async fn answer_question(&self, asked: &ToolQuestion, answer: Value) -> Result<(), CallError> {
+        let path = format!("/v1/executions/{}/questions/{}", encode(&asked.execution_id), asked.question);
+        let request = self.request(Method::POST, &path, &[]).json(&AnswerQuestion { answer });
+        self.send(request).await.map(drop)
     }
 
     /// `GET /v1/tools`: the tools that agents may name.

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::BlobRef;
 use super::bodies::bodies;
 use super::parts::{
-    ExitStatus, Intent, KernelSession, KeyRole, Outcome, SandboxFacts, SecretChange, SecretUser, ServerEnd,
-    SignIn, SignOut,
+    ExitStatus, Intent, KernelSession, KeyRole, Outcome, QuestionEnd, SandboxFacts, SecretChange, SecretUser,
+    ServerEnd, SignIn, SignOut,
 };
 use crate::execution::{FailureReason, LoopPlan};
 use crate::{ActionId, AgentId, ApiKeyId, DenialCode, ExecutionId, Name, Score, Sha256, Timestamp, Verdict};
@@ -504,6 +504,21 @@ bodies! {
         /// How often, since this was last recorded.
         #[serde(default = "once")]
         times: u32,
+        /// What it asked, as the protocol writes it, where it was passed on to whoever called.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        question: Option<BlobRef>,
+    }
+    /// What a tool server asked came to an end. Who answered is whoever acts.
+    ServerAnswered = "server.answered" {
+        /// Its name.
+        server: Name,
+        /// The method.
+        method: String,
+        /// How it ended.
+        outcome: QuestionEnd,
+        /// What was answered, as the protocol writes it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        answer: Option<BlobRef>,
     }
     /// Tokens for a tool server's address were taken in. None is here.
     ServerSignedIn = "server.signed_in" {

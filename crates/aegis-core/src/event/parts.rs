@@ -331,3 +331,19 @@ pub enum ServerEnd {
     /// Nobody called it for a while; the next call starts it again.
     Idle,
 }
+
+/// How something that a tool server asked of its own accord came to an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QuestionEnd {
+    /// It was answered.
+    Answered,
+    /// Whoever was asked declined, or nobody could be asked and the protocol knows that as declining.
+    Declined,
+    /// Whoever was asked gave it up.
+    Cancelled,
+    /// It was refused: nobody could be asked, or it is beyond a limit.
+    Refused,
+    /// Nobody answered in time.
+    TimedOut,
+}

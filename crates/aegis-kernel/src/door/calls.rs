@@ -9,6 +9,7 @@ use aegis_security::smcp::{RequestId, SmcpCode, SmcpError};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use super::listening::{QUESTIONS_MAX, Recorded};
 use super::{CALLS_MAX, CALLS_WAITING_MAX, Live, over};
 use crate::execution::{CallNotes, Services};
 use crate::monitor::{Action, Performed, Proof, Settled, Target};
@@ -126,10 +127,12 @@ impl Live {
         let Some((mut ledger, mut authority)) = self.workers.take(&services.monitor).await? else {
             return Ok(Called::Denied(over()));
         };
+        let listener = terms.listener.clone();
+        let listener = listener.map(|inner| Arc::new(Recorded::new(inner, &self.scribe, self.execution)));
         let context = ToolContext {
             execution: self.execution,
             workspace: Arc::clone(&self.workspace),
-            listener: terms.listener.clone(),
+            listener: listener.clone().map(|listener| listener as Arc<dyn Listener>),
             way_out: self.way_out.clone(),
             tenant: ledger.tenant.clone(),
             record: None,
@@ -139,6 +142,9 @@ impl Live {
             let Some(Home::Host(host, _)) = home else {
                 return Performed::Tool(Err(ToolError::Internal(format!("no tool `{}`", wanted.name))));
             };
+            if let Err(refused) = self.note_given(listener.as_deref(), &wanted.name).await {
+                return Performed::Tool(Err(refused));
+            }
             let notes = CallNotes::new(self.scribe.clone(), self.execution, id, &wanted.name);
             let context = &ToolContext { record: Some(Arc::new(notes)), ..context.clone() };
             let cancel = CancellationToken::new();
@@ -168,6 +174,20 @@ impl Live {
                 Called::Interrupted
             }
         })
+    }
+
+    /// Records what the caller answers to a server's former questions, before the server is given it.
+    async fn note_given(&self, listener: Option<&Recorded>, tool: &str) -> Result<(), ToolError> {
+        let Some((listener, given)) = listener.and_then(|it| Some((it, it.given()?))) else { return Ok(()) };
+        if given.answers.len() > QUESTIONS_MAX {
+            return Err(ToolError::Arguments("too many answers in one call".to_owned()));
+        }
+        let place = self.served.as_ref().and_then(|served| served.place(tool));
+        let Some(server) = place.and_then(|(server, _)| server.parse().ok()) else {
+            return Err(ToolError::Arguments(format!("`{tool}` asked nothing")));
+        };
+        let noted = listener.note_given(&server, &given).await;
+        noted.map_err(|error| ToolError::Internal(error.to_string()))
     }
 
     /// Records a fact of the door's.

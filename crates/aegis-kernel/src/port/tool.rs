@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 
-use super::Workspace;
+use super::{Listener, Workspace};
 
 /// What a path argument is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,13 +70,6 @@ pub struct ToolFacts {
     pub governed: Vec<Governed>,
     /// Whether it is a server's: its arguments leave the execution, and nobody vouches for its answers.
     pub foreign: bool,
-}
-
-/// A caller who is told what happens while a call is under way. Such a caller is given a server's answer whole, as one
-/// JSON object: `{"result": …}` or `{"error": …}`, as the protocol writes them.
-pub trait Listener: Send + Sync {
-    /// How far the call has come. Must not block.
-    fn progressed(&self, done: f64, total: Option<f64>, message: Option<String>);
 }
 
 /// On whose behalf, and on which files, a tool works.

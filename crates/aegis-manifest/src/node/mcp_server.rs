@@ -45,7 +45,7 @@ pub struct McpServer {
     /// Tools that may be called again after a crash, by the server's names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub idempotent: Vec<String>,
-    /// What the server may ask of its own accord; nothing by default.
+    /// What the server may ask of whoever calls it, while it is called; nothing by default.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub grants: Vec<McpGrant>,
     /// Hosts the server itself may reach; none by default.

@@ -46,11 +46,6 @@ impl NodeConfig {
                 "remove it: a program has no network, and what an address connects to is not this node's to say",
             ),
             (
-                spec.mcp_servers.iter().any(|server| !server.grants.is_empty()),
-                "mcp_servers[].grants",
-                "remove them: what servers ask of their own accord is refused",
-            ),
-            (
                 spec.mcp_servers.iter().any(|server| !server.config.is_empty()),
                 "mcp_servers[].config",
                 "remove it: give a server its settings by `args` and `env`",

@@ -8,8 +8,8 @@ mod resources;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use aegis_core::{Denial, Diagnosis};
-use aegis_kernel::{Act, Acted};
+use aegis_core::Denial;
+use aegis_kernel::Acted;
 use aegis_tools::mcp::{
     COMPLETION, McpTools, PROMPT_GET, PROMPT_LIST, RESOURCE_LIST, RESOURCE_READ, RESOURCE_TEMPLATES,
     is_offered,
@@ -21,7 +21,7 @@ use rmcp::service::{RequestContext, RoleServer};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{Asker, McpServer, Progressing, denied, told};
+use super::{Asker, McpServer, denied, told};
 
 /// How long a server never seen may take to start. What the agent may name was found before, and has waited for it.
 const STARTED_WAIT: Duration = Duration::from_secs(1);
@@ -86,21 +86,6 @@ impl McpServer {
         Ok(Asking { asker, context, names, tools })
     }
 
-    /// Makes a call as the agent, through the monitor.
-    async fn acted(&self, asking: &Asking<'_>, tool: &str, arguments: Value) -> Result<Acted, Diagnosis> {
-        let Asking { asker, context, .. } = asking;
-        let agent = asker.agent.as_deref().unwrap_or_default();
-        let acting = self.actors.of(&self.app.kernel, &asker.caller, agent).await?;
-        let act = Act {
-            id: &context.id.to_string(),
-            tool,
-            arguments,
-            listener: Progressing::listener(context),
-            cancel: context.ct.clone(),
-        };
-        self.app.kernel.act_by(&acting, act).await
-    }
-
     /// Makes a call of one of the node's names, and reads what the server gave.
     async fn offered<R: DeserializeOwned>(
         &self,
@@ -109,8 +94,8 @@ impl McpServer {
         arguments: Value,
     ) -> Result<R, Missed> {
         let failed = |what: &str| Missed::Failed(ErrorData::internal_error(what.to_owned(), None));
-        let acted =
-            self.acted(asking, tool, arguments).await.map_err(|error| Missed::Failed(told(&error)))?;
+        let (_, acted) =
+            self.act(&asking.asker, tool, arguments, asking.context).await.map_err(Missed::Failed)?;
         let mut whole = match acted {
             Acted::Whole(whole) => whole,
             Acted::Denied(denial) => return Err(Missed::Denied(denial)),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use aegis_api::{CallTool, ToolCalled};
-use aegis_core::{Body as Event, Diagnosis, ErrorCode, ExecutionId, Outcome, StreamId};
+use aegis_core::{Body as Event, Diagnosis, ErrorCode, ExecutionId, Outcome, Sha256, StreamId};
 use aegis_kernel::port::{EventQuery, Listener};
 use aegis_kernel::{Act, Acted, Caller};
 use axum::Extension;
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::{bytes, from_json, to_its_end};
+use super::{bytes, from_json, to_its_end, tool_questions};
 use crate::answer::{Answer, Refused, json as answer};
 use crate::app::App;
 use crate::idempotency;
@@ -27,6 +27,15 @@ struct Made {
     execution: ExecutionId,
     /// Whether a server answered, whole.
     whole: bool,
+}
+
+/// A call that is asked for.
+pub(super) struct Call {
+    name: String,
+    asked: CallTool,
+    headers: HeaderMap,
+    /// What the whole request is, for its idempotency key.
+    request: Sha256,
 }
 
 pub(super) async fn call(
@@ -43,24 +52,38 @@ pub(super) async fn call(
         return Err(Diagnosis::new(ErrorCode::InvalidInput, what).into());
     }
     let request = crate::digest(&[b"tools/call", name.as_bytes(), &bytes]);
+    let call = Call { name, asked, headers, request };
+    if call.asked.questions {
+        return tool_questions::stream(app, caller, call);
+    }
     // A client that goes away gives the call up; the run is ended all the same.
     let gone = CancellationToken::new();
     let _gone = gone.clone().drop_guard();
-    let called = to_its_end(async move {
-        let mut given = None;
-        let work = async {
-            let (made, result) = called(&app, &caller, &name, asked, gone).await?;
-            given = Some(result);
-            Ok(made)
-        };
-        let made = idempotency::once(&app, &caller, &headers, request, work).await?;
-        let result = match given {
-            Some(result) => result?,
-            None => recorded(&app, &made).await?,
-        };
-        Ok(ToolCalled { execution_id: made.execution.to_string(), result })
-    });
+    let called = to_its_end(async move { made(&app, &caller, call, |_| Arc::new(Silent), gone).await });
     Ok(answer(&called.await?))
+}
+
+/// Makes the call, unless one of the same idempotency key was made; gives what it gave.
+pub(super) async fn made(
+    app: &App,
+    caller: &Caller,
+    call: Call,
+    listener: impl FnOnce(ExecutionId) -> Arc<dyn Listener> + Send,
+    gone: CancellationToken,
+) -> Result<ToolCalled, Refused> {
+    let Call { name, asked, headers, request } = call;
+    let mut given = None;
+    let work = async {
+        let (made, result) = called(app, caller, &name, asked, listener, gone).await?;
+        given = Some(result);
+        Ok(made)
+    };
+    let made = idempotency::once(app, caller, &headers, request, work).await?;
+    let result = match given {
+        Some(result) => result?,
+        None => recorded(app, &made).await?,
+    };
+    Ok(ToolCalled { execution_id: made.execution.to_string(), result })
 }
 
 /// Makes the call. Refused is what had no effect; what may have had one is made, whatever came of it.
@@ -69,10 +92,12 @@ async fn called(
     caller: &Caller,
     tool: &str,
     asked: CallTool,
+    listener: impl FnOnce(ExecutionId) -> Arc<dyn Listener> + Send,
     cancel: CancellationToken,
 ) -> Result<(Made, Result<Value, Diagnosis>), Refused> {
     let acting = app.kernel.act(caller, &asked.agent).await?;
-    let act = Act { id: "1", tool, arguments: asked.arguments, listener: Arc::new(Silent), cancel };
+    let listener = listener(acting.execution());
+    let act = Act { id: "1", tool, arguments: asked.arguments, listener, cancel };
     let acted = app.kernel.act_by(&acting, act).await;
     app.kernel.act_no_more(&acting);
     let made = Made { execution: acting.execution(), whole: matches!(acted, Ok(Acted::Whole(_))) };

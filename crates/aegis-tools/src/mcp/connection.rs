@@ -1,5 +1,6 @@
 //! One connection to a server, through the SDK.
 
+mod calling;
 mod describing;
 
 use std::collections::HashMap;
@@ -10,8 +11,8 @@ use std::time::Duration;
 use aegis_core::{Name, ServerEnd, Tenant};
 use aegis_manifest::node::McpProtocol;
 use rmcp::model::{
-    CallToolRequest, CallToolRequestParams, ClientRequest, InputRequest, InputRequiredResult, ProgressToken,
-    ProtocolVersion, ServerCapabilities, ServerNotification, ServerResult, SubscriptionFilter,
+    ClientRequest, ProgressToken, ProtocolVersion, ServerCapabilities, ServerNotification, ServerResult,
+    SubscriptionFilter,
 };
 use rmcp::service::{
     ClientLifecycleMode, ClientServiceExt, PeerRequestOptions, RequestHandle, RoleClient, RunningService,
@@ -19,24 +20,23 @@ use rmcp::service::{
 };
 use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
-use serde_json::Value;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::asking::{Calls, Entered};
 use super::bounded::{BoundedLines, StreamEnd};
 use super::error::McpError;
-use super::handler::{AskedLog, Handler, ListChanged, ProgressSink, method_of};
+use super::handler::{AskedLog, Handler, ListChanged, ProgressSink};
 use super::http::CredentialedClient;
 use super::log::LogRing;
 use super::oauth::Authorizer;
-use super::result::McpResult;
 use super::servers::McpParts;
 use super::settings::{Reach, ServerSettings};
 use super::starter::{ServerProcess, StartSpec};
 
-/// Most rounds in which a server may ask for input before it answers a call.
-const INPUT_ROUNDS_MAX: usize = 8;
+pub(super) use calling::Call;
+
 /// How long a server that does not read may keep us from telling it that a call is over.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Most requests in flight on HTTP beside those that are limited here: lists and replies.
@@ -97,11 +97,12 @@ impl Connection {
             tenant: opening.tenant.clone(),
             server: settings.name.clone(),
             grants: settings.grants.clone(),
-            requests: opening.parts.requests.clone(),
             events: Arc::clone(&opening.parts.events),
             tools_changed: Arc::clone(opening.tools_changed),
             on_change: Arc::clone(&opening.on_change),
             told: opening.asked.clone(),
+            calls: Calls::default(),
+            log_level: Mutex::new(None),
             progress: Mutex::new(HashMap::new()),
         };
         let lifecycle = lifecycle(settings.protocol);
@@ -195,60 +196,19 @@ impl Connection {
         }
     }
 
-    /// Calls a tool, by the server's name for it.
-    pub(super) async fn call(
+    /// Sends a request of some caller that is no call of a tool. What the server asks meanwhile may be about it, and is
+    /// put to nobody.
+    pub(super) async fn request_beside(
         &self,
-        tool: &str,
-        arguments: Option<serde_json::Map<String, Value>>,
+        request: ClientRequest,
         terms: Terms<'_>,
-    ) -> Result<McpResult, McpError> {
-        let deadline = Instant::now() + terms.time;
-        let mut params = CallToolRequestParams::new(tool.to_owned());
-        params.arguments = arguments;
-        for _ in 0..INPUT_ROUNDS_MAX {
-            let request = ClientRequest::CallToolRequest(CallToolRequest::new(params.clone()));
-            let terms = Terms {
-                time: deadline.saturating_duration_since(Instant::now()),
-                cancel: terms.cancel,
-                progress: terms.progress.clone(),
-            };
-            match self.request(request, terms).await? {
-                ServerResult::CallToolResult(answer) => {
-                    let result = McpResult::new(answer);
-                    if result.size() > self.response_bytes_max {
-                        return Err(self.too_large());
-                    }
-                    return Ok(result);
-                }
-                ServerResult::InputRequiredResult(asked) => {
-                    params.request_state.clone_from(&asked.request_state);
-                    params.input_responses = self.input(asked).await?;
-                }
-                _ => return Err(self.malformed("it answered `tools/call` with something else")),
-            }
+    ) -> Result<ServerResult, McpError> {
+        let mut entered = self.service.service().calls.enter(None);
+        let answer = self.request_in(Some(&entered), request, terms).await;
+        if !matches!(answer, Err(McpError::Cancelled | McpError::TimedOut { .. })) {
+            entered.answered();
         }
-        Err(self.malformed("it asks for input again and again"))
-    }
-
-    async fn input(
-        &self,
-        asked: InputRequiredResult,
-    ) -> Result<Option<rmcp::model::InputResponses>, McpError> {
-        let mut responses = rmcp::model::InputResponses::new();
-        for (key, request) in asked.input_requests.unwrap_or_default() {
-            let method = method_of(&request);
-            let params = match request {
-                InputRequest::CreateMessage(request) => serde_json::to_value(request.params),
-                InputRequest::Elicitation(request) => serde_json::to_value(request.params),
-                _ => Ok(Value::Null),
-            };
-            let params = params.map_err(|error| self.malformed(error.to_string()))?;
-            let answer = self.service.service().asked(method, params).await.map_err(|_| {
-                McpError::NotGranted { server: self.server.clone(), method: method.to_owned() }
-            })?;
-            responses.insert(key, answer);
-        }
-        Ok((!responses.is_empty()).then_some(responses))
+        answer
     }
 
     /// Sends a request; the server is told if nobody waits for its answer any more.
@@ -257,17 +217,32 @@ impl Connection {
         request: ClientRequest,
         terms: Terms<'_>,
     ) -> Result<ServerResult, McpError> {
+        self.request_in(None, request, terms).await
+    }
+
+    /// The same, as part of a call: what the server asks meanwhile is put to its caller, whose time stands still then.
+    pub(super) async fn request_in(
+        &self,
+        call: Option<&Entered<'_>>,
+        request: ClientRequest,
+        terms: Terms<'_>,
+    ) -> Result<ServerResult, McpError> {
         let Terms { time, cancel, progress } = terms;
         let late = tokio::time::sleep(time);
         tokio::pin!(late);
         let timed_out = |sent| McpError::TimedOut { server: self.server.clone(), after: time, sent };
-        let sending = self.service.peer().send_cancellable_request(request, PeerRequestOptions::no_options());
+        let mut options = PeerRequestOptions::no_options();
+        options.meta = self.meta(call);
+        let sending = self.service.peer().send_cancellable_request(request, options);
         let handle = tokio::select! {
             biased;
             () = cancel.cancelled() => return Err(McpError::Cancelled),
             handle = sending => handle.map_err(|error| self.failed(error, false))?,
             () = &mut late => return Err(timed_out(false)),
         };
+        if let Some(call) = call {
+            call.sent(handle.id.clone());
+        }
         let token = progress.map(|sink| {
             self.service.service().watch(handle.progress_token.clone(), sink);
             handle.progress_token.clone()
@@ -275,11 +250,17 @@ impl Connection {
         let _watched = Watched { handler: self.service.service(), token };
         let mut waiting = Waiting(Some(handle));
         let Some(handle) = waiting.0.as_mut() else { return Err(timed_out(true)) };
-        let answered = tokio::select! {
-            biased;
-            answer = &mut handle.rx => Ok(answer),
-            () = cancel.cancelled() => Err(McpError::Cancelled),
-            () = &mut late => Err(timed_out(true)),
+        let mut put_off = Duration::ZERO;
+        let answered = loop {
+            tokio::select! {
+                biased;
+                answer = &mut handle.rx => break Ok(answer),
+                () = cancel.cancelled() => break Err(McpError::Cancelled),
+                () = &mut late => match call.and_then(|call| call.call().put_off(&mut put_off)) {
+                    Some(more) => late.as_mut().reset(Instant::now() + more),
+                    None => break Err(timed_out(true)),
+                },
+            }
         };
         match answered {
             Ok(answer) => {

@@ -67,6 +67,19 @@ pub enum McpError {
         /// The method.
         method: String,
     },
+    /// The server asked for something that nobody answered, before it would answer.
+    #[error("the server `{server}` asks for `{method}`: {reason}")]
+    Unanswered {
+        /// The server.
+        server: String,
+        /// The method.
+        method: String,
+        /// Why there is no answer.
+        reason: String,
+    },
+    /// The server's questions, as the protocol writes them, for a caller who takes them as the answer of the call.
+    #[error("the server asks something before it answers")]
+    Asks(serde_json::Value),
     /// The server answered with a JSON-RPC error.
     #[error("{message}")]
     Protocol {
@@ -133,6 +146,12 @@ impl McpError {
                 message,
                 format!("grant it to the server in `mcp_servers`: {method}"),
             ),
+            Self::Unanswered { server, .. } => denial(
+                DenialCode::ToolNotAllowed,
+                format!("node/mcp_server:{server}/grants"),
+                message,
+                "call it through `/mcp`, or by `aegis tool call`, as a caller who answers".to_owned(),
+            ),
             Self::Busy { server, .. } => denial(
                 DenialCode::RateLimitExceeded,
                 format!("node/mcp_server:{server}/limits.queue_max"),
@@ -145,6 +164,7 @@ impl McpError {
                 message,
                 "ask for less, or raise the limit".to_owned(),
             ),
+            Self::Asks(_) => Err(ToolError::Internal(message)),
             Self::UnknownTool(_) | Self::UnknownServer(_) => Err(ToolError::Arguments(message)),
             Self::Pins { .. } | Self::NotShown { .. } => Err(ToolError::Internal(message)),
             Self::Down { sent: true, .. } | Self::TimedOut { sent: true, .. } if !idempotent => {

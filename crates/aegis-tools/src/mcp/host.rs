@@ -122,6 +122,7 @@ fn whole(answer: Result<(Value, bool), McpError>, idempotent: bool) -> Result<To
         Err(McpError::Protocol { code, message, data }) => {
             (json!({"error": {"code": code, "message": message, "data": data}}), true)
         }
+        Err(McpError::Asks(asked)) => (json!({ "result": asked }), false),
         Err(error) => return error.into_outcome(idempotent),
     };
     let content = whole.to_string();
@@ -185,6 +186,7 @@ impl ToolHost for McpTools {
         }
         let mut options = CallOptions { cancel: cancel.clone(), ..CallOptions::default() };
         if let Some(listener) = context.listener.clone() {
+            options.listener = Some(Arc::clone(&listener));
             options.progress = Some(Arc::new(move |progress: Progress| {
                 listener.progressed(progress.done, progress.total, progress.message);
             }));

@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aegis_core::{Body, Name, Sha256, Tenant};
-use aegis_kernel::port::{Clock, ServerTools, ToolServers};
+use aegis_kernel::port::{Clock, Listener, ServerTools, ToolServers};
 use async_trait::async_trait;
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::error::McpError;
-use super::handler::{ListChanged, ProgressSink, ServerRequests};
+use super::handler::{ListChanged, ProgressSink};
 use super::host::McpTools;
 use super::log::LogLine;
 use super::oauth::{SignInError, Tokens};
@@ -41,8 +41,6 @@ pub struct McpParts {
     pub pins: PinStore,
     /// Told what happens.
     pub events: ServerEvents,
-    /// Answers what servers ask, where their grants permit it; without it nothing is granted.
-    pub requests: Option<Arc<dyn ServerRequests>>,
     /// Told which lists change.
     pub on_change: ServerListChanges,
     /// Calls addresses; see [`http_client`](super::http_client).
@@ -71,6 +69,8 @@ pub struct CallOptions {
     pub time: Option<Duration>,
     /// Told of progress.
     pub progress: Option<ProgressSink>,
+    /// Told of the server's log, and asked what it asks.
+    pub listener: Option<Arc<dyn Listener>>,
 }
 
 /// A server, for people.

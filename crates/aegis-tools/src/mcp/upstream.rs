@@ -13,7 +13,7 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{Connection, Failure, Opening, Terms};
+use super::connection::{Call, Connection, Failure, Opening, Terms};
 use super::error::McpError;
 use super::handler::{AskedLog, ListChanged};
 use super::log::LogRing;
@@ -348,7 +348,8 @@ impl Upstream {
     ) -> Result<McpResult, McpError> {
         let (connection, _turn, deadline) = self.turn(options).await?;
         let terms = self.terms(options, deadline);
-        let answer = connection.call(tool, arguments, terms).await;
+        let call = Call { tool, arguments, listener: options.listener.clone() };
+        let answer = connection.call(call, terms).await;
         self.look_after(answer)
     }
 
@@ -359,7 +360,7 @@ impl Upstream {
         options: &CallOptions,
     ) -> Result<ServerResult, McpError> {
         let (connection, _turn, deadline) = self.turn(options).await?;
-        let answer = connection.request(request, self.terms(options, deadline)).await;
+        let answer = connection.request_beside(request, self.terms(options, deadline)).await;
         self.look_after(answer)
     }
 

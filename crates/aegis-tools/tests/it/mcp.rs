@@ -1,5 +1,6 @@
 //! Tool servers: the official ones, whose answers must be those of a direct call, and one that is hostile.
 
+mod asking;
 mod bench;
 mod hostile;
 mod oauth;

@@ -59,6 +59,10 @@ pub(crate) enum Tool {
         /// Asking again with the same key calls nothing anew
         #[arg(long, value_name = "KEY")]
         idempotency_key: Option<String>,
+        /// Answer what the tool's server asks with the defaults it gives, and ask nobody. Without this, and without a
+        /// terminal, questions are declined
+        #[arg(long)]
+        accept_defaults: bool,
     },
 }
 

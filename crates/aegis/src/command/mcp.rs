@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use aegis_api::{Client, McpReply};
+use aegis_api::{Client, McpTerms};
 use aegis_core::Diagnosis;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Stdout};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 use crate::args::{Global, Mcp};
 use crate::failure::Failure;
@@ -16,6 +17,8 @@ use crate::failure::Failure;
 const MESSAGE_BYTES_MAX: usize = 4 << 20;
 /// Requests under way at the same time; further ones wait unread.
 const REQUESTS_MAX: usize = 64;
+/// How long closing a session may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// JSON-RPC's code of a failure that is nobody's.
 const INTERNAL_ERROR: i64 = -32_603;
 
@@ -31,16 +34,18 @@ pub(super) async fn run(global: &Global, command: Mcp) -> Result<(), Failure> {
 #[derive(Default)]
 struct Bridge {
     under_way: Mutex<HashMap<String, AbortHandle>>,
-    /// The revision of a handshake.
-    revision: Mutex<Option<String>>,
+    /// The agent, and what a handshake came to: the revision and the session.
+    agreed: Mutex<McpTerms>,
 }
 
 async fn serve(client: Client, agent: Option<String>) -> Result<(), Failure> {
-    let bridge = Arc::new(Bridge::default());
+    let agreed = Mutex::new(McpTerms { agent, ..McpTerms::default() });
+    let bridge = Arc::new(Bridge { agreed, ..Bridge::default() });
     let out = Arc::new(tokio::sync::Mutex::new(tokio::io::stdout()));
     let mut lines = BufReader::new(tokio::io::stdin());
     let mut tasks = JoinSet::new();
     let mut line = Vec::new();
+    let mut beside: Option<JoinHandle<()>> = None;
     loop {
         line.clear();
         // One byte more than permitted tells a message that is too long, of whatever length.
@@ -57,11 +62,16 @@ async fn serve(client: Client, agent: Option<String>) -> Result<(), Failure> {
             bridge.cancel(message.pointer("/params/requestId"));
         }
         let id = message.get("id").filter(|_| !method.is_empty()).cloned();
-        let (client, agent, bridge_, out_) = (client.clone(), agent.clone(), bridge.clone(), out.clone());
-        let passing = async move { pass(&client, agent.as_deref(), &bridge_, &message, &out_).await };
+        let (passed, bridge_, out_) = (client.clone(), bridge.clone(), out.clone());
+        let passing = async move { pass(&passed, &bridge_, &message, &out_).await };
         if method == "initialize" {
             // What follows depends on what is agreed here.
             passing.await?;
+            continue;
+        }
+        if method == "notifications/initialized" {
+            passing.await?;
+            beside = Some(tokio::spawn(session(client.clone(), bridge.terms(), out.clone())));
             continue;
         }
         while tasks.len() >= REQUESTS_MAX {
@@ -78,7 +88,28 @@ async fn serve(client: Client, agent: Option<String>) -> Result<(), Failure> {
     while let Some(done) = tasks.join_next().await {
         finished(Some(done))?;
     }
+    if let Some(beside) = beside {
+        beside.abort();
+    }
+    let terms = bridge.terms();
+    if terms.session.is_some() {
+        // One that is not closed ends by itself.
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, client.close_mcp_session(&terms)).await;
+    }
     Ok(())
+}
+
+/// Writes what the daemon says in the session beside its answers.
+async fn session(client: Client, terms: McpTerms, out: Arc<tokio::sync::Mutex<Stdout>>) {
+    if terms.session.is_none() {
+        return;
+    }
+    let Ok(mut stream) = client.mcp_session(&terms).await else { return };
+    while let Some(message) = stream.next().await {
+        if write(&out, &message).await.is_err() {
+            return;
+        }
+    }
 }
 
 fn finished(done: Option<Result<Result<(), Failure>, tokio::task::JoinError>>) -> Result<(), Failure> {
@@ -98,29 +129,36 @@ impl Bridge {
             request.abort();
         }
     }
-    fn revision(&self, message: &Value) -> Option<String> {
+    fn terms(&self) -> McpTerms {
+        self.agreed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+    /// The terms of one message: it may name its own revision, which has no sessions.
+    fn terms_of(&self, message: &Value) -> McpTerms {
+        let agreed = self.terms();
         let own = message.pointer("/params/_meta/io.modelcontextprotocol~1protocolVersion");
-        let agreed = || self.revision.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        own.and_then(Value::as_str).map(str::to_owned).or_else(agreed)
+        match own.and_then(Value::as_str) {
+            Some(own) => McpTerms { revision: Some(own.to_owned()), session: None, ..agreed },
+            None => agreed,
+        }
     }
 }
 
 /// Passes one message on, and writes what is answered.
 async fn pass(
     client: &Client,
-    agent: Option<&str>,
     bridge: &Bridge,
     message: &Value,
     out: &tokio::sync::Mutex<Stdout>,
 ) -> Result<(), Failure> {
     let id = message.get("id").filter(|_| message.get("method").is_some());
-    match client.mcp(message, agent, bridge.revision(message).as_deref()).await {
+    match client.mcp(message, &bridge.terms_of(message)).await {
         Ok(mut reply) => {
-            while let Some(answer) = next(&mut reply).await {
+            while let Some(answer) = reply.next().await {
                 let agreed = answer.pointer("/result/protocolVersion").and_then(Value::as_str);
                 if let Some(agreed) = agreed {
-                    let mut revision = bridge.revision.lock().unwrap_or_else(PoisonError::into_inner);
-                    *revision = Some(agreed.to_owned());
+                    let mut terms = bridge.agreed.lock().unwrap_or_else(PoisonError::into_inner);
+                    terms.revision = Some(agreed.to_owned());
+                    terms.session = reply.session.clone();
                 }
                 write(out, &answer).await?;
             }
@@ -138,10 +176,6 @@ async fn pass(
         bridge.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&id.to_string());
     }
     Ok(())
-}
-
-async fn next(reply: &mut McpReply) -> Option<Value> {
-    reply.next().await
 }
 
 async fn write(out: &tokio::sync::Mutex<Stdout>, message: &Value) -> Result<(), Failure> {

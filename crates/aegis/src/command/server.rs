@@ -1,8 +1,12 @@
 //! `aegis server …` and `aegis tool …`
 
 mod login;
+mod questions;
 
-use aegis_api::{CallTool, Server as Shown, ServerDetail, printable_line, printable_text};
+use aegis_api::{
+    CallTool, Client, Server as Shown, ServerDetail, ToolCallEvent, ToolCalled, ToolCalls, printable_line,
+    printable_text,
+};
 use aegis_core::{Diagnosis, ErrorCode};
 use serde_json::Value;
 
@@ -52,9 +56,12 @@ pub(super) async fn servers(global: &Global, command: Server) -> Result<(), Fail
 
 pub(super) async fn tools(global: &Global, command: Tool) -> Result<(), Failure> {
     match command {
-        Tool::Call { tool, agent, arguments, idempotency_key } => {
-            let call = CallTool { agent, arguments: super::task::json_argument("--arguments", &arguments)? };
-            let called = global.client()?.call_tool(&tool, &call, idempotency_key.as_deref()).await?;
+        Tool::Call { tool, agent, arguments, idempotency_key, accept_defaults } => {
+            let arguments = super::task::json_argument("--arguments", &arguments)?;
+            let call = CallTool { agent, arguments, questions: true };
+            let client = global.client()?;
+            let calls = client.call_tool(&tool, &call, idempotency_key.as_deref()).await?;
+            let called = answering(&client, calls, accept_defaults).await?;
             output::show(global.output, &called, |called| content(&called.result))?;
             if called.result.get("isError").and_then(Value::as_bool) == Some(true) {
                 return Err(
@@ -77,6 +84,31 @@ pub(super) async fn tools(global: &Global, command: Tool) -> Result<(), Failure>
                 });
                 table(&["NAME", "SERVER", "GOVERNED", "DESCRIPTION"], rows)
             })
+        }
+    }
+}
+
+/// What comes of a call, whose server's questions are answered meanwhile.
+async fn answering(
+    client: &Client,
+    mut calls: ToolCalls,
+    accept_defaults: bool,
+) -> Result<ToolCalled, Failure> {
+    loop {
+        match calls.next().await? {
+            ToolCallEvent::Called(called) => return Ok(called),
+            ToolCallEvent::Asked(asked) => {
+                // Asked at the terminal, a person may be slow: the call is awaited meanwhile.
+                let question = asked.clone();
+                let answer =
+                    tokio::task::spawn_blocking(move || questions::answer(&question, accept_defaults));
+                let answer = answer.await.map_err(|error| Diagnosis::internal(error.to_string()))?;
+                match client.answer_question(&asked, answer).await {
+                    // It does not wait any more: what came of the call says why.
+                    Err(error) if error.diagnosis.code == ErrorCode::NotFound => {}
+                    answered => answered?,
+                }
+            }
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Stories told to the real binary.
 
 #[cfg(test)]
+mod asked;
+#[cfg(test)]
 mod attacks;
 #[cfg(test)]
 mod bootstrap_end;

@@ -34,7 +34,8 @@ pub(crate) fn post(node: &Node, bearer: &str, headers: &[(&str, &str)], message:
     let code = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     // A body in chunks has its size before each; the message itself is one line.
-    let line = body.lines().find(|line| line.starts_with('{')).unwrap_or("null");
+    let lines = body.lines().map(|line| line.trim_start_matches("data: "));
+    let line = lines.into_iter().find(|line| line.starts_with('{')).unwrap_or("null");
     (code, serde_json::from_str(line).unwrap_or(Value::Null))
 }
 

@@ -8,8 +8,7 @@ use aegis_core::{Body, ExecutionId, Name, Tenant, Timestamp, ToolCall};
 use aegis_kernel::port::{ToolContext, Workspace};
 use aegis_testkit::TestClock;
 use aegis_tools::mcp::{
-    Credentials, McpParts, McpServers, McpTools, PinStore, ServerRequests, ServerSettings, Starter, Tokens,
-    http_client,
+    Credentials, McpParts, McpServers, McpTools, PinStore, ServerSettings, Starter, Tokens, http_client,
 };
 use async_trait::async_trait;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -66,20 +65,14 @@ pub(super) fn settings(config: Value) -> ServerSettings {
     settings
 }
 
-pub(super) fn bench(
-    settings: Vec<ServerSettings>,
-    starter: Arc<dyn Starter>,
-    pins: &PinStore,
-    requests: Option<Arc<dyn ServerRequests>>,
-) -> Bench {
-    bench_with(settings, starter, pins, requests, Arc::default())
+pub(super) fn bench(settings: Vec<ServerSettings>, starter: Arc<dyn Starter>, pins: &PinStore) -> Bench {
+    bench_with(settings, starter, pins, Arc::default())
 }
 
 pub(super) fn bench_with(
     settings: Vec<ServerSettings>,
     starter: Arc<dyn Starter>,
     pins: &PinStore,
-    requests: Option<Arc<dyn ServerRequests>>,
     memory: Arc<Memory>,
 ) -> Bench {
     let events: Arc<Mutex<Vec<Body>>> = Arc::default();
@@ -90,7 +83,6 @@ pub(super) fn bench_with(
         tokens: Arc::clone(&memory) as _,
         pins: pins.clone(),
         events: Arc::new(move |_: &Tenant, body: Body| record.lock().unwrap().push(body)),
-        requests,
         on_change: Arc::new(|_: &Tenant, _: &Name, _| {}),
         http: http_client().unwrap(),
         clock: Arc::new(TestClock::at(Timestamp::from_micros(1))),

@@ -4,10 +4,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use aegis_core::{Actor, ActorLink, Body, DenialCode, ServerEnd, Tenant};
+use aegis_core::{Body, DenialCode, ServerEnd, Tenant};
 use aegis_kernel::port::{ServerTools as _, ToolError, ToolHost};
-use aegis_tools::mcp::{CallOptions, McpError, PinStore, Progress, ServerRequests, ServerState};
-use async_trait::async_trait;
+use aegis_tools::mcp::{CallOptions, McpError, PinStore, Progress, ServerState};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -17,15 +16,15 @@ use super::server::Hostile;
 /// How long a request may take here: long for a busy machine, and what hangs takes it whole.
 const HANG_SECONDS: u64 = 6;
 
-fn hostile(config: Value, server: Hostile) -> (Bench, Arc<Hostile>) {
+pub(super) fn hostile(config: Value, server: Hostile) -> (Bench, Arc<Hostile>) {
     let mut all = json!({"name": "bad", "executable": "bad", "protocol": "auto",
         "limits": {"request_timeout_seconds": HANG_SECONDS, "response_bytes_max": 65536, "concurrent_max": 2, "queue_max": 1}});
     all.as_object_mut().unwrap().extend(config.as_object().unwrap().clone());
     let server = Arc::new(server);
-    (bench(vec![settings(all)], Arc::clone(&server) as _, &PinStore::in_memory(), None), server)
+    (bench(vec![settings(all)], Arc::clone(&server) as _, &PinStore::in_memory()), server)
 }
 
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(super) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let began = Instant::now();
     while !holds() {
         assert!(began.elapsed() < WAIT, "never happened: {what}");
@@ -42,7 +41,7 @@ async fn text(bench: &Bench, tool: &str) -> Result<String, McpError> {
 async fn its_hints_grant_nothing_and_its_tools_keep_their_names() {
     let (bench, _) = hostile(nothing(), Hostile::default());
     let tools = bench.tools().await;
-    assert_eq!(tools.tools().len(), 9);
+    assert_eq!(tools.tools().len(), 11);
     assert!(tools.tools().iter().all(|tool| !tool.idempotent), "a hint made a tool idempotent");
     assert_eq!(tools.place("add"), Some(("bad", "add")));
     let never = CancellationToken::new();
@@ -141,7 +140,7 @@ async fn a_description_changed_in_the_middle_holds_the_server_until_its_hash_is_
 async fn a_change_it_does_not_tell_is_found_and_is_over_when_it_is_taken_back() {
     let pins = PinStore::in_memory();
     let config = json!({"name": "bad", "executable": "bad", "limits": {"health_interval_seconds": 1}});
-    let first = bench(vec![settings(config.clone())], Arc::new(Hostile::default()), &pins, None);
+    let first = bench(vec![settings(config.clone())], Arc::new(Hostile::default()), &pins);
     first.tools().await;
     text(&first, "quiet_change").await.unwrap();
     until("a hold", || first.saw("server.held") == 1).await;
@@ -149,7 +148,7 @@ async fn a_change_it_does_not_tell_is_found_and_is_over_when_it_is_taken_back() 
     assert!(matches!(held, Err(McpError::Held { .. })), "{held:?}");
     first.servers.stop().await;
     // The next daemon's server says again what was accepted: nothing else is called under an old acceptance.
-    let second = bench(vec![settings(config)], Arc::new(Hostile::default()), &pins, None);
+    let second = bench(vec![settings(config)], Arc::new(Hostile::default()), &pins);
     second.tools().await;
     until("a release", || second.saw("server.released") == 1).await;
     assert_eq!(text(&second, "add").await.unwrap(), "3");
@@ -248,33 +247,11 @@ async fn what_it_asks_is_refused_and_recorded() {
         method: "sampling/createMessage".to_owned(),
         granted: false,
         times: 1,
+        question: None,
     };
     text(&bench, "sample").await.unwrap();
     assert_eq!(bench.events.lock().unwrap().iter().filter(|event| **event == asked).count(), 1);
     assert!(bench.events.lock().unwrap().contains(&asked));
-}
-
-struct Model(Mutex<Vec<Actor>>);
-
-#[async_trait]
-impl ServerRequests for Model {
-    async fn answer(&self, _: &Tenant, actor: &Actor, method: &str, _: Value) -> Result<Value, String> {
-        self.0.lock().unwrap().push(actor.clone());
-        assert_eq!(method, "sampling/createMessage");
-        Ok(json!({"role": "assistant", "model": "m", "content": {"type": "text", "text": "granted"}}))
-    }
-}
-
-#[tokio::test]
-async fn what_is_granted_is_asked_in_the_servers_name() {
-    let config = json!({"name": "bad", "executable": "bad", "grants": ["sampling"]});
-    let model = Arc::new(Model(Mutex::default()));
-    let requests = Some(Arc::clone(&model) as _);
-    let bench = bench(vec![settings(config)], Arc::new(Hostile::default()), &PinStore::in_memory(), requests);
-    bench.tools().await;
-    assert!(text(&bench, "sample").await.unwrap().contains("granted"));
-    let actors = model.0.lock().unwrap();
-    assert_eq!(actors[0].links().last(), Some(&ActorLink::Server { name: "bad".parse().unwrap() }));
 }
 
 #[tokio::test]

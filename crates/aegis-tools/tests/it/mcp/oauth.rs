@@ -12,13 +12,7 @@ const REDIRECT: &str = "http://127.0.0.1:7/callback";
 
 fn node(far: &OauthServer, oauth: Value, memory: &Arc<Memory>) -> Bench {
     let server = settings(json!({"name": "far", "url": far.url(), "protocol": "2025-11-25", "oauth": oauth}));
-    bench_with(
-        vec![server],
-        Arc::new(PlainStarter::default()),
-        &PinStore::in_memory(),
-        None,
-        Arc::clone(memory),
-    )
+    bench_with(vec![server], Arc::new(PlainStarter::default()), &PinStore::in_memory(), Arc::clone(memory))
 }
 
 async fn honest(oauth: Value) -> (OauthServer, Bench) {

@@ -72,7 +72,7 @@ async fn direct(
 
 fn ours(name: &str, program: &str, args: &[String]) -> Bench {
     let config = json!({"name": name, "executable": program, "args": args});
-    bench(vec![settings(config)], Arc::new(starter()), &PinStore::in_memory(), None)
+    bench(vec![settings(config)], Arc::new(starter()), &PinStore::in_memory())
 }
 
 /// Makes the same calls both ways, on servers that start alike.
@@ -235,7 +235,7 @@ async fn everything_answers_on_http_with_a_credential_for_each_request() {
     }
     let url = format!("http://127.0.0.1:{port}/mcp");
     let config = json!({"name": "far", "url": url, "headers": {"Authorization": "secret:far"}});
-    let bench = bench(vec![settings(config)], Arc::new(starter()), &PinStore::in_memory(), None);
+    let bench = bench(vec![settings(config)], Arc::new(starter()), &PinStore::in_memory());
     let tools = bench.tools().await;
     let echo = call("echo", json!({"message": "hello"}));
     let answer = tools.perform(&echo, &CallOptions::default()).await.unwrap();

@@ -106,7 +106,8 @@ async fn serve(commands: DuplexStream, answers: DuplexStream, heard: Arc<std::sy
                 ("tools/list", _) => {
                     let names =
                         ["hang", "huge", "change", "crash", "sample", "garbage", "progress", "quiet_change"];
-                    let mut tools: Vec<Value> = names.iter().map(|name| tool(name, "does")).collect();
+                    let names = names.into_iter().chain(["elicit", "log"]);
+                    let mut tools: Vec<Value> = names.map(|name| tool(name, "does")).collect();
                     tools.push(tool("add", &description));
                     answer(json!({ "tools": tools }))
                 }
@@ -143,8 +144,27 @@ async fn serve(commands: DuplexStream, answers: DuplexStream, heard: Arc<std::sy
                         "params": {"messages": [], "maxTokens": 10}}))
                         .await
                         .ok();
-                    let Ok(Some(refusal)) = lines.next_line().await else { return };
-                    text(&refusal)
+                    let Some(answer) = answer_to("s1", &mut lines, &heard).await else { return };
+                    text(&answer)
+                }
+                ("tools/call", "elicit") => {
+                    let schema = json!({"type": "object", "properties": {"pin": {"type": "string"}}});
+                    say.send(json!({"jsonrpc": "2.0", "id": "e1", "method": "elicitation/create",
+                        "params": {"message": "your pin", "requestedSchema": schema}}))
+                        .await
+                        .ok();
+                    let Some(answer) = answer_to("e1", &mut lines, &heard).await else { return };
+                    text(&answer)
+                }
+                ("tools/call", "log") => {
+                    for level in ["debug", "warning"] {
+                        say.send(json!({"jsonrpc": "2.0", "method": "notifications/message",
+                            "params": {"level": level, "logger": "bad", "data": format!("a {level} line")}}))
+                            .await
+                            .ok();
+                    }
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    text("logged")
                 }
                 _ if message.get("id").is_none() => continue,
                 _ => {
@@ -155,6 +175,21 @@ async fn serve(commands: DuplexStream, answers: DuplexStream, heard: Arc<std::sy
         }
     };
     tokio::select! { () = reader => {}, () = writer => {} }
+}
+
+/// The line that answers what was asked; others in between are noted.
+async fn answer_to(
+    id: &str,
+    lines: &mut tokio::io::Lines<BufReader<DuplexStream>>,
+    heard: &std::sync::Mutex<Vec<Value>>,
+) -> Option<String> {
+    loop {
+        let line = lines.next_line().await.ok()??;
+        let message = note(&line, heard);
+        if message["id"] == id && message.get("method").is_none() {
+            return Some(line);
+        }
+    }
 }
 
 fn note(line: &str, heard: &std::sync::Mutex<Vec<Value>>) -> Value {
