@@ -83,6 +83,7 @@ impl Asking {
         };
         let declared = declared.unwrap_or_default();
         let (peer, request) = (context.peer.clone(), context.id.clone());
+        let given = given.filter(|_| stateless);
         Self { words, progresses, peer, request, way, declared, log_level, given }
     }
 }
@@ -125,7 +126,12 @@ impl Listener for Asking {
         // This call's own stream: nobody else hears it.
         request.extensions.insert(OriginatingRequestId(self.request.clone()));
         let options = PeerRequestOptions::with_timeout(ANSWER_TIMEOUT);
-        let sent = self.peer.send_request_with_option(ServerRequest::CustomRequest(request), options).await;
+        let peer = self.peer.clone();
+        // On a task of its own: here the SDK would take the server's request, which this answers, for what it belongs to.
+        let sent = tokio::spawn(async move {
+            peer.send_request_with_option(ServerRequest::CustomRequest(request), options).await
+        });
+        let sent = sent.await.map_err(|error| Unanswered::Refused(error.to_string()))?;
         let answer = match sent {
             Ok(handle) => handle.await_response().await,
             Err(error) => Err(error),

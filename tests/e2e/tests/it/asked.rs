@@ -26,14 +26,13 @@ def write(message):
 def text(id, words):
     write({'id': id, 'result': {'content': [{'type': 'text', 'text': words}]}})
 
-def ask(id):
+def ask(message):
     schema = {'type': 'object', 'properties': {'pin': {'type': 'string', 'default': '0000'}}}
-    message = 'I hold ' + os.environ['SERVER_KEY'] + ': your pin?'
     write({'id': 'q', 'method': 'elicitation/create', 'params': {'message': message, 'requestedSchema': schema}})
     for line in sys.stdin:
         answer = json.loads(line)
         if answer.get('id') == 'q' and 'method' not in answer:
-            return text(id, json.dumps(answer.get('result') or answer.get('error')))
+            return answer.get('result') or answer.get('error')
         handle(answer)
 
 waiting = []
@@ -47,11 +46,15 @@ def handle(message):
                                     'serverInfo': {'name': 'asking', 'version': '1'}}})
     elif method == 'tools/list':
         empty = {'type': 'object', 'properties': {}}
-        write({'id': id, 'result': {'tools': [{'name': name, 'inputSchema': empty} for name in ('ask', 'wait')]}})
+        write({'id': id, 'result': {'tools': [{'name': name, 'inputSchema': empty} for name in ('ask', 'wait', 'flood')]}})
     elif method == 'tools/call' and params['name'] == 'ask':
-        ask(id)
+        text(id, json.dumps(ask('I hold ' + os.environ['SERVER_KEY'] + ': your pin?')))
         while waiting:
             text(waiting.pop(), 'waited')
+    elif method == 'tools/call' and params['name'] == 'flood':
+        huge = ask('x' * 300000)
+        answers = [ask('your pin?') for _ in range(20)]
+        text(id, f"huge {huge.get('code')}, answered {sum('action' in answer for answer in answers)}")
     elif method == 'tools/call':
         waiting.append(id)
         write({'method': 'notifications/progress', 'params': {'progressToken': params['_meta']['progressToken'], 'progress': 1}})
@@ -66,7 +69,8 @@ for line in sys.stdin:
 async fn asking(script: Script) -> (Node, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("server.py"), ASKING).unwrap();
-    node(folder, "server.py", "env: {SERVER_KEY: \"env:OF_THE_SERVER\"}", &["ask", "wait"], script).await
+    node(folder, "server.py", "env: {SERVER_KEY: \"env:OF_THE_SERVER\"}", &["ask", "wait", "flood"], script)
+        .await
 }
 
 /// A node with the fixture of the conformance suite, which speaks `revision`.
@@ -107,7 +111,7 @@ struct Exchange {
 impl Exchange {
     fn new(node: &Node, method: &str, bearer: &str, session: Option<&str>, message: Option<&Value>) -> Self {
         let mut stream = TcpStream::connect(("127.0.0.1", node.port())).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         let body = message.map(Value::to_string).unwrap_or_default();
         let accept =
             if method == "GET" { "text/event-stream" } else { "application/json, text/event-stream" };
@@ -221,6 +225,16 @@ async fn a_server_asks_the_caller_of_its_one_call_and_nobody_else() {
     assert!(ends("refused") >= 2, "{ended:?}");
     let told = format!("{asked:?}{ended:?}");
     assert!(!told.contains("your pin") && !told.contains("1234"), "no free text in events: {told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_asks_without_end_or_measure_is_refused() {
+    let (node, _folder) = asking(Script::new(|_| Reply::text("done"))).await;
+    node.deploy(&agent("[flood]"));
+    let flood = node.run(&["tool", "call", "flood", "--agent", "served", "--accept-defaults"]).ok();
+    // The one that is too large counts as well.
+    assert_eq!(flood.stdout.trim_end(), "huge -32601, answered 15");
+    assert_eq!(events(&node, "server.asked").len(), 16, "what is beyond the limit is not even recorded");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -162,6 +162,10 @@ impl Connection {
     /// Puts a caller's answers into its call. A server that may ask nothing is answered nothing.
     fn give(&self, params: &mut CallToolRequestParams, given: Given) -> Result<(), McpError> {
         let handler = self.service.service();
+        // One that asks during its calls never asked so.
+        if self.service.peer_info().is_none_or(|info| info.protocol_version.has_initialize()) {
+            return Ok(());
+        }
         let mut responses = InputResponses::new();
         for (key, kind, answer) in given.answers {
             let granted = match kind {

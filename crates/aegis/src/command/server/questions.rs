@@ -222,8 +222,8 @@ mod tests {
 
     fn form() -> Value {
         json!({"message": "Who \u{1b}[31mare you?", "requestedSchema": {"type": "object", "properties": {
-            "name": {"type": "string", "description": "Your name", "default": "John Doe"},
             "age": {"type": "integer"},
+            "name": {"type": "string", "description": "Your name", "default": "John Doe"},
             "ok": {"type": "boolean", "default": true},
             "size": {"type": "string", "enum": ["s", "l"], "enumNames": ["Small", "Large"]},
             "tags": {"type": "array", "items": {"anyOf": [{"const": "a", "title": "A"}, {"const": "b", "title": "B"}]}},
@@ -239,7 +239,6 @@ mod tests {
     #[test]
     fn a_person_fills_in_a_form_and_foreign_text_stays_text() {
         let params = form();
-        // In the order of names: age, name, ok, size, tags.
         let (answer, shown) = typed(&params, "what\ny\n\nold\n41\nAnn\nn\nm\nl\na, b\n");
         let content = json!({"age": 41, "name": "Ann", "ok": false, "size": "l", "tags": ["a", "b"]});
         assert_eq!(answer, json!({"action": "accept", "content": content}), "{shown}");
