@@ -9,7 +9,7 @@ mod view;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use aegis_kernel::port::ToolFacts;
+use aegis_kernel::port::{QuestionKind, ToolFacts};
 use rmcp::model::{
     ClientRequest, CompleteRequest, CompleteRequestParams, ErrorCode, GetPromptRequest,
     GetPromptRequestParams, ListResourcesRequest, PaginatedRequestParams, ReadResourceRequest,
@@ -18,7 +18,7 @@ use rmcp::model::{
 use serde_json::{Map, Value, json};
 
 use super::error::McpError;
-use super::handler::method_of;
+use super::handler::kind_of;
 use super::names;
 use super::pin::{Offer, PinDocument, PinnedItem};
 use super::servers::CallOptions;
@@ -133,9 +133,14 @@ impl Offers {
         }
         let answer = upstream.request(request(tool, arguments, upstream)?, options).await?;
         if let ServerResult::InputRequiredResult(asked) = &answer {
-            let asked = asked.input_requests.iter().flatten().map(|(_, request)| method_of(request)).next();
-            let method = asked.unwrap_or("an unknown request").to_owned();
-            return Err(McpError::NotGranted { server: server.to_owned(), method });
+            let kind = asked.input_requests.iter().flatten().find_map(|(_, request)| kind_of(request));
+            let method = kind.map_or("an unknown request", QuestionKind::method).to_owned();
+            let server = server.to_owned();
+            if upstream.settings.grants.is_empty() {
+                return Err(McpError::NotGranted { server, method });
+            }
+            let reason = "in this version only calls of tools are answered".to_owned();
+            return Err(McpError::Unanswered { server, method, reason });
         }
         let answered = matches!(
             (tool, &answer),
