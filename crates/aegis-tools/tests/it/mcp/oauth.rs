@@ -236,7 +236,7 @@ async fn a_server_on_a_private_network_is_signed_in_at_by_the_operators_word_alo
             settings(json!({"name": "far", "url": "https://10.255.255.1/mcp", "protocol": "2025-11-25",
             "oauth": {"private_addresses": private_addresses}}));
         let starter = Arc::new(PlainStarter::default());
-        let bench = bench_with(vec![server], starter, &PinStore::in_memory(), None, Arc::default());
+        let bench = bench_with(vec![server], starter, &PinStore::in_memory(), Arc::default());
         let tenant = tenant();
         let begun = bench.servers.begin_login(&tenant, "far", REDIRECT);
         // Nobody may answer there: then it was asked, and that is all there is to see.
