@@ -204,16 +204,11 @@ impl Client {
         validate_only: bool,
     ) -> Result<Deployed, CallError> {
         let query = [("force", force.to_string()), ("validate_only", validate_only.to_string())];
-        let mut request = self
+        let request = self
             .request(Method::POST, "/v1/agents", &query)
             .header("content-type", "application/yaml")
             .body(document);
-        // A name that cannot stand in a header is no reason to refuse the document.
-        let file = file.and_then(|file| reqwest::header::HeaderValue::from_bytes(file.as_bytes()).ok());
-        if let Some(file) = file {
-            request = request.header(header::FILE, file);
-        }
-        self.json(request).await
+        self.json(named(request, file)).await
     }
 
     /// `GET /v1/agents`
@@ -422,6 +417,15 @@ async fn refusal(answer: Response) -> CallError {
     Diagnosis::new(code, format!("the answer was HTTP status {status} without a problem document"))
         .hint("is it an AEGIS daemon that listens there?")
         .into()
+}
+
+/// A request that says which file its document was read from. A name that cannot stand in a header is no reason to refuse
+/// the document.
+fn named(request: RequestBuilder, file: Option<&str>) -> RequestBuilder {
+    match file.and_then(|file| reqwest::header::HeaderValue::from_bytes(file.as_bytes()).ok()) {
+        Some(file) => request.header(header::FILE, file),
+        None => request,
+    }
 }
 
 /// Percent-encodes all but the unreserved characters (RFC 3986, section 2.3), so that a value is one segment.

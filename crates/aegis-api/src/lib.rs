@@ -24,7 +24,7 @@ pub use problem::Problem;
 pub use secret::{Secret, SetSecret};
 pub use server::{
     AcceptServer, AnswerQuestion, CallTool, FinishLogin, LoginServer, Server, ServerDetail, ServerLine,
-    ServerLogin, ServerState, Tool, ToolCalled, ToolQuestion,
+    ServerLogin, ServerLogout, ServerState, Tool, ToolCalled, ToolQuestion,
 };
 pub use terminal::{printable_json, printable_line, printable_text};
 pub use wire::{

@@ -35,7 +35,7 @@ impl ServerState {
 /// A tool server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Server {
-    /// Its name in the node's configuration.
+    /// Its name.
     pub name: String,
     /// What it does now.
     pub state: ServerState,
@@ -45,6 +45,9 @@ pub struct Server {
     pub reason: Option<String>,
     /// How often it was started again since it was last well.
     pub restarts: u32,
+    /// Whether it was added to those of the node's configuration.
+    #[serde(default)]
+    pub added: bool,
     /// Whether it changed since it was accepted: then its tools refuse.
     pub held: bool,
     /// How many tools were accepted.
@@ -88,6 +91,15 @@ pub struct LoginServer {
 pub struct ServerLogin {
     /// The address to open in a browser. Untrusted text.
     pub url: String,
+}
+
+/// What came of signing out: the tokens are gone here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerLogout {
+    /// Whether who issued them takes them no more.
+    pub revoked: bool,
+    /// Why it may still take them until they end, if there were any. Untrusted text.
+    pub reason: Option<String>,
 }
 
 /// What the browser came back with: the body of `POST /v1/servers/{name}/login/finish`.

@@ -34,6 +34,7 @@ use tokio::sync::watch;
 pub(crate) use action::{Action, Opened, Performed, Proof, Settled, Target};
 pub(crate) use authority::{Authority, Circumstances, Member, Permit};
 pub(crate) use limiter::Limiter;
+pub(crate) use network::NodeNetwork;
 
 use crate::door::TokenKeys;
 use crate::policy::Rules;
@@ -48,7 +49,7 @@ const INTENT_ATTEMPTS_MAX: u32 = 64;
 /// # Errors
 /// The first entry that cannot, by its field.
 pub(crate) fn check_rules(config: &NodeConfig) -> Result<(), String> {
-    network::NodeNetwork::of(config)?;
+    NodeNetwork::of(config)?;
     labels::Labelling::of(config).map(drop).map_err(|error| format!("spec.governance: {error}"))
 }
 

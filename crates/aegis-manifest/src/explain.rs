@@ -7,6 +7,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value};
 
+use crate::node::McpServer;
 use crate::{AgentManifest, NodeConfig};
 
 /// The kinds that have a schema, as `aegis schema KIND` names them.
@@ -14,12 +15,14 @@ pub const KINDS: [&str; 2] = ["agent", "node-config"];
 
 static AGENT: LazyLock<Value> = LazyLock::new(|| generated::<AgentManifest>("Agent"));
 static NODE_CONFIG: LazyLock<Value> = LazyLock::new(|| generated::<NodeConfig>("NodeConfig"));
+static MCP_SERVER: LazyLock<Value> = LazyLock::new(|| generated::<McpServer>("McpServer"));
 
-/// The JSON Schema (2020-12) of a kind: `agent` or `node-config`.
+/// The JSON Schema (2020-12) of a kind: `agent` or `node-config`; `mcp-server` is an entry of the second.
 pub fn schema(kind: &str) -> Option<&'static Value> {
     match kind {
         "agent" => Some(&AGENT),
         "node-config" | "nodeconfig" => Some(&NODE_CONFIG),
+        "mcp-server" => Some(&MCP_SERVER),
         _ => None,
     }
 }

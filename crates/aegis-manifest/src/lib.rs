@@ -17,5 +17,6 @@ pub use explain::{Explanation, FieldSummary, KINDS, explain, manifest_reference,
 pub use node::NodeConfig;
 pub use quantity::{ByteSize, Millis, QuantityError};
 pub use yaml::{
-    Diagnostics, Parsed, Problem, ProblemCode, nearest, parse_agent, parse_data, parse_node_config,
+    Diagnostics, Parsed, Problem, ProblemCode, nearest, parse_agent, parse_data, parse_mcp_server,
+    parse_node_config,
 };

@@ -18,6 +18,7 @@ use serde_json::Value;
 
 pub use diagnostic::{Diagnostics, Problem, ProblemCode, nearest};
 
+use crate::node::McpServer;
 use crate::{AgentManifest, NodeConfig};
 use tree::{Node, Variables};
 
@@ -56,6 +57,12 @@ pub fn parse_node_config(
     variable: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Parsed<NodeConfig>, Diagnostics> {
     parse(text, file, &Variables::Of(variable), "node-config", node_rules::check)
+}
+
+/// Reads one tool server, as an entry of `spec.mcp_servers` writes it, YAML or JSON. `${…}` is not replaced: what is given
+/// to a running daemon has no part in its environment.
+pub fn parse_mcp_server(text: &str, file: &str) -> Result<Parsed<McpServer>, Diagnostics> {
+    parse(text, file, &Variables::Off, "mcp-server", |_, _| {})
 }
 
 /// Reads data of no kind, YAML or JSON, within the same bounds. `${…}` is not replaced.

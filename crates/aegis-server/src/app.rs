@@ -22,6 +22,7 @@ use crate::guard::{Hosts, Refusals};
 use crate::idempotency::Turns;
 use crate::providers::Providers;
 use crate::routes::Questions;
+use crate::servers::ServerNetwork;
 use crate::token::Token;
 
 /// Event streams served at the same time.
@@ -71,7 +72,8 @@ pub(crate) struct App {
     pub(crate) refusals: Refusals,
     pub(crate) turns: Turns,
     pub(crate) configured: RwLock<Configured>,
-    /// Held by whoever takes models and the configuration anew: a reload, or a changed secret.
+    /// Held by whoever takes models, tool servers and the configuration anew: a reload, a changed secret, a server that is
+    /// added or removed.
     pub(crate) taking: tokio::sync::Mutex<()>,
     pub(crate) router: Arc<Router>,
     pub(crate) secrets: Arc<NodeSecrets>,
@@ -80,6 +82,7 @@ pub(crate) struct App {
     pub(crate) git: Arc<GitTools>,
     /// What tool servers ask of callers of the HTTP API.
     pub(crate) questions: Arc<Questions>,
+    pub(crate) server_network: Arc<ServerNetwork>,
     pub(crate) home: PathBuf,
     pub(crate) address: std::net::SocketAddr,
     /// When it began to serve, on the monotonic clock.

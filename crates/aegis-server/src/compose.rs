@@ -23,7 +23,7 @@ use crate::config::LoadedConfig;
 use crate::models::{self, Gathered};
 use crate::providers::Providers;
 use crate::run_folder::{mark, run_folder};
-use crate::servers::{self, ServerEvents};
+use crate::servers::{self, ServerEvents, ServerNetwork};
 use crate::system::{SystemClock, SystemIds};
 use crate::{git, secrets, signing_keys};
 
@@ -51,6 +51,7 @@ pub(crate) struct Composed {
     pub(crate) servers: Arc<McpServers>,
     pub(crate) server_events: ServerEvents,
     pub(crate) git: Arc<GitTools>,
+    pub(crate) server_network: Arc<ServerNetwork>,
 }
 
 /// Composes a daemon of the folder `home`.
@@ -86,14 +87,13 @@ pub(crate) async fn compose_at(
         models::settings(node, secrets.as_ref(), &base(config, home)).await?;
     secrets::leave_out_of_log(secrets.as_ref(), &Tenant::default_tenant()).await;
     let router = Arc::new(Router::new(settings, clock.clone()).map_err(|error| models::refused(&error))?);
-    let tokens = Arc::new(signing_keys::open(home, clock.as_ref(), ids.as_ref())?);
-    let git = git::open(node, sandbox.clone(), secrets.clone(), ids.clone())?;
-    missing.extend(git::missing(node, &git, secrets.as_ref()).await);
+    let tokens = Arc::new(signing_keys::open(home, node.spec.smcp.as_ref(), clock.as_ref(), ids.as_ref())?);
+    let git = open_git(node, &sandbox, &secrets, &ids, &mut missing).await?;
     let ports = Ports {
         journal: store.clone(),
         model: router.clone(),
         sandbox: sandbox.clone(),
-        volume: Arc::new(LocalVolumes::new(volume_settings(home, &run)).map_err(volume_failed)?),
+        volume: open_volumes(home, &run)?,
         tools: vec![Arc::new(FileTools::new()), Arc::new(WebTools::new()), git.clone()],
         egress: Arc::new(EgressProxy::new()),
         secrets: secrets.clone(),
@@ -112,7 +112,7 @@ pub(crate) async fn compose_at(
         clock: clock.clone(),
         ids: ids.clone(),
     };
-    let (servers, server_events) = servers::open(node, kernel.tool_names(), parts).await?;
+    let (servers, server_events, server_network) = servers::open(node, home, kernel.tool_names(), parts)?;
     kernel.use_servers(servers.clone());
     let providers = open_providers(home, node, ids.as_ref()).await?;
     Ok(Composed {
@@ -131,7 +131,20 @@ pub(crate) async fn compose_at(
         servers,
         server_events,
         git,
+        server_network,
     })
+}
+
+async fn open_git(
+    node: &NodeConfig,
+    sandbox: &Arc<ProcessSandbox>,
+    secrets: &Arc<NodeSecrets>,
+    ids: &Arc<dyn Ids>,
+    missing: &mut Vec<String>,
+) -> Result<Arc<GitTools>, Diagnosis> {
+    let git = git::open(node, sandbox.clone(), secrets.clone(), ids.clone())?;
+    missing.extend(git::missing(node, &git, secrets.as_ref()).await);
+    Ok(git)
 }
 
 async fn open_providers(home: &Path, node: &NodeConfig, ids: &dyn Ids) -> Result<Arc<Providers>, Diagnosis> {
@@ -221,6 +234,10 @@ pub(crate) fn store_failed(error: OpenError) -> Diagnosis {
         _ => ErrorCode::Internal,
     };
     Diagnosis::new(code, message)
+}
+
+fn open_volumes(home: &Path, run: &Path) -> Result<Arc<LocalVolumes>, Diagnosis> {
+    LocalVolumes::new(volume_settings(home, run)).map(Arc::new).map_err(volume_failed)
 }
 
 fn volume_settings(home: &Path, run: &Path) -> LocalSettings {

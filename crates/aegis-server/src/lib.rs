@@ -23,6 +23,7 @@ pub mod offline;
 mod platform;
 mod policies;
 pub mod policy;
+mod private_file;
 mod providers;
 mod routes;
 mod run_folder;

@@ -38,6 +38,7 @@ use crate::guard;
 
 pub(crate) use inside::router as inside;
 pub(crate) use node::notice;
+pub(crate) use person::record as record_of_person;
 pub(crate) use tool_questions::Questions;
 
 /// Longest time for an answer that is no stream.
@@ -71,8 +72,8 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/v1/keys", get(keys::list).post(keys::create))
         .route("/v1/keys/rotate", post(keys::rotate))
         .route("/v1/keys/{id}", axum::routing::delete(keys::revoke))
-        .route("/v1/servers", get(servers::list))
-        .route("/v1/servers/{name}", get(servers::show))
+        .route("/v1/servers", get(servers::list).post(servers::add))
+        .route("/v1/servers/{name}", get(servers::show).delete(servers::remove))
         .route("/v1/servers/{name}/accept", post(servers::accept))
         .route("/v1/servers/{name}/login", post(servers::login).delete(servers::logout))
         .route("/v1/servers/{name}/login/finish", post(servers::finish_login))

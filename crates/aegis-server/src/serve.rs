@@ -9,6 +9,7 @@ use std::time::Duration;
 use aegis_core::{Body, Diagnosis, Tenant};
 use aegis_manifest::node::NodeSpec;
 use aegis_sandbox::ProcessSandbox;
+use aegis_tools::mcp::ServerSettings;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -24,7 +25,7 @@ use crate::idempotency::Turns;
 use crate::inside::Inside;
 use crate::servers::record_events;
 use crate::token::Token;
-use crate::{VERSION, git, listen, models, platform, routes, secrets};
+use crate::{VERSION, git, listen, models, platform, routes, secrets, servers};
 
 /// Time for running executions to be parked when the daemon stops.
 const STOP_GRACE: Duration = Duration::from_secs(20);
@@ -85,6 +86,7 @@ pub async fn serve(config: LoadedConfig, options: Options) -> Result<(), Diagnos
     tasks.close();
     tasks.wait().await;
     servers.stop().await;
+    app.server_network.close().await;
     // What they told until then is recorded; nobody tells more.
     servers_stopped.cancel();
     let _ = recorder.await;
@@ -131,6 +133,7 @@ pub(crate) fn app(
         servers: composed.servers.clone(),
         git: composed.git.clone(),
         questions: Arc::default(),
+        server_network: composed.server_network.clone(),
         home: folder.path().to_owned(),
         address,
         ready: AtomicBool::new(false),
@@ -183,23 +186,35 @@ async fn record(app: &App, body: Body) {
     }
 }
 
-/// Takes providers and repositories, if both can be put into force: uses of secrets, and what is missing.
+/// Takes providers and repositories, if both and the tool servers can be put into force: uses of secrets, what is
+/// missing, and the servers, which are still to be taken.
 async fn take_sources(
     app: &App,
     config: &LoadedConfig,
     base: &Path,
-) -> Result<(Vec<Body>, Vec<String>), Diagnosis> {
+) -> Result<(Vec<Body>, Vec<String>, Vec<ServerSettings>), Diagnosis> {
+    let servers = servers::settings(config.node(), &app.home)?;
     let remotes = git::remotes(config.node())?;
     let gathered = models::settings(config.node(), app.secrets.as_ref(), base).await?;
     app.router.replace(gathered.settings).map_err(|error| models::refused(&error))?;
     app.git.replace(remotes);
     let mut missing = gathered.missing;
     missing.extend(git::missing(config.node(), &app.git, app.secrets.as_ref()).await);
-    Ok((gathered.used, missing))
+    Ok((gathered.used, missing, servers))
 }
 
-/// Takes a changed configuration: aliases, providers and their programs, security contexts, defaults and platform
-/// agents. A wrong one changes nothing.
+/// Takes the tool servers of a configuration, and the network they have.
+async fn take_servers(app: &App, config: &LoadedConfig, servers: Vec<ServerSettings>) {
+    if let Err(error) = app.server_network.replace(config.node()) {
+        tracing::error!(%error, "the tool servers' network is not as configured");
+    }
+    if let Err(error) = app.servers.replace(servers).await {
+        tracing::error!(%error, "the tool servers are not as configured");
+    }
+}
+
+/// Takes a changed configuration: aliases, providers and their programs, tool servers, security contexts, defaults and
+/// platform agents. A wrong one changes nothing.
 async fn reload(app: &App, options: &Options) {
     // A secret that is set meanwhile is taken with what holds then.
     let taking = app.taking.lock().await;
@@ -213,7 +228,7 @@ async fn reload(app: &App, options: &Options) {
     };
     let base = compose::base(&config, &options.home);
     let swapped = take_sources(app, &config, &base).await;
-    let (used, missing) = match swapped {
+    let (used, missing, servers) = match swapped {
         Ok(swapped) => swapped,
         Err(error) => {
             tracing::error!(%error, "the configuration is not reloaded");
@@ -226,6 +241,7 @@ async fn reload(app: &App, options: &Options) {
     let epoch = app.kernel.reload(compose::kernel_settings(&config)).await;
     *app.configured.write().unwrap_or_else(PoisonError::into_inner) =
         configured(&config, &options.home, missing);
+    take_servers(app, &config, servers).await;
     drop(taking);
     secrets::leave_out_of_log(app.secrets.as_ref(), &Tenant::default_tenant()).await;
     secrets::record_uses(app, used).await;
@@ -250,9 +266,13 @@ async fn reload(app: &App, options: &Options) {
 
 /// Sections that differ and that a reload leaves as they were.
 fn at_next_start(held: &NodeSpec, read: &NodeSpec) -> Vec<&'static str> {
+    let names = |spec: &NodeSpec| {
+        let smcp = spec.smcp.clone().unwrap_or_default();
+        (smcp.issuer, smcp.audience)
+    };
     let secrets = (held.secrets != read.secrets).then_some("spec.secrets");
-    let servers = (held.mcp_servers != read.mcp_servers).then_some("spec.mcp_servers");
-    secrets.into_iter().chain(servers).collect()
+    let smcp = (names(held) != names(read)).then_some("spec.smcp");
+    secrets.into_iter().chain(smcp).collect()
 }
 
 /// Removes ephemeral volumes whose time has come; looks once in each interval.
@@ -333,8 +353,8 @@ mod tests {
         let spec = |text: &str| -> NodeSpec { serde_json::from_str(text).unwrap() };
         let held = spec("{}");
         assert!(at_next_start(&held, &spec(r#"{"security_contexts": []}"#)).is_empty());
-        let read = spec(r#"{"mcp_servers": [{"name": "own", "executable": "python3"}], "secrets": {}}"#);
-        assert_eq!(at_next_start(&held, &read), ["spec.secrets", "spec.mcp_servers"]);
+        let read = spec(r#"{"smcp": {"audience": "a"}, "secrets": {}}"#);
+        assert_eq!(at_next_start(&held, &read), ["spec.secrets", "spec.smcp"]);
         assert!(at_next_start(&read, &read).is_empty());
     }
 }

@@ -1,16 +1,21 @@
 //! The node's tool servers: what they work with here.
 
+pub(crate) mod added;
 mod pins;
 mod starter;
 mod tokens;
+mod way_out;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use aegis_core::{Body, Diagnosis, ErrorCode, Name, SecretUser, Tenant};
 use aegis_kernel::port::{Append, Clock, Ids, Journal, Secrets};
 use aegis_manifest::NodeConfig;
-use aegis_sandbox::ProcessSandbox;
+use aegis_manifest::node::McpServer;
+use aegis_sandbox::{EgressProxy, ProcessSandbox};
+use aegis_security::egress::{Destination, EgressMode, EgressRules};
 use aegis_store::{Door, NodeSecrets};
 use aegis_tools::mcp::{Credentials, McpError, McpParts, McpServers, ServerSettings, http_client};
 use async_trait::async_trait;
@@ -22,6 +27,8 @@ use crate::answer::Refused;
 use crate::app::App;
 use crate::fleet::fleet_events;
 use crate::secrets::OutOfLog;
+
+pub(crate) use way_out::ServerNetwork;
 
 /// Events of servers that wait to be recorded; beyond these they are dropped, and the log says so.
 const EVENTS_WAITING_MAX: usize = 1024;
@@ -39,26 +46,69 @@ pub(crate) struct Parts {
     pub(crate) ids: Arc<dyn Ids>,
 }
 
-/// The servers of a configuration, and their events. `reserved` are the names of the node's own tools.
+/// What is in force of a section, or the field that is wrong and why.
+fn checked(server: &McpServer, home: &Path) -> Result<ServerSettings, (&'static str, String)> {
+    let checked = ServerSettings::new(server).map_err(|error| (error.field(), error.to_string()))?;
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let home = real(home);
+    let own = checked.folders.iter().find(|folder| {
+        let folder = real(Path::new(folder));
+        home.starts_with(&folder) || folder.starts_with(&home)
+    });
+    own_network(&checked.name, &checked.domain_allowlist).map_err(|what| ("domain_allowlist", what))?;
+    match own {
+        Some(folder) => Err(("folders", format!("`{folder}` holds what is the node's own"))),
+        None => Ok(checked),
+    }
+}
+
+/// The rules of a server's own list.
+fn own_network(server: &Name, list: &[String]) -> Result<EgressRules, String> {
+    let list: Vec<Destination> = list.iter().map(|text| Destination::from(text.as_str())).collect();
+    EgressRules::new(format!("server:{server}"), EgressMode::Allow, &list, &[])
+        .map_err(|error| error.to_string())
+}
+
+/// The servers that are to be there: those of the configuration, and those that were added to it.
 ///
 /// # Errors
-/// If a section cannot be put into force, or pins cannot be opened.
-pub(crate) async fn open(
+/// If a section cannot be put into force, or a name stands in both.
+pub(crate) fn settings(node: &NodeConfig, home: &Path) -> Result<Vec<ServerSettings>, Diagnosis> {
+    let configured = &node.spec.mcp_servers;
+    let mut settings = Vec::new();
+    for server in configured.iter().filter(|server| server.enabled) {
+        settings.push(checked(server, home).map_err(|(_, what)| wrong(&what))?);
+    }
+    for added in added::read(home)? {
+        if configured.iter().any(|server| server.name == added.name.as_str()) {
+            let what = format!("the server `{}` stands in the configuration and was added too", added.name);
+            let hint = "take one of them away: `aegis server remove` takes the one that was added, or its file below \
+                        `servers` in the data folder while the node does not run";
+            return Err(Diagnosis::new(ErrorCode::Conflict, what).hint(hint));
+        }
+        settings.push(added);
+    }
+    Ok(settings)
+}
+
+fn wrong(what: &str) -> Diagnosis {
+    Diagnosis::new(ErrorCode::InvalidInput, format!("`spec.mcp_servers`: {what}"))
+}
+
+/// The servers of a configuration, their events, and the network they have. `reserved` are the names of the node's own
+/// tools.
+///
+/// # Errors
+/// If a section cannot be put into force.
+pub(crate) fn open(
     node: &NodeConfig,
+    home: &Path,
     reserved: Vec<String>,
     parts: Parts,
-) -> Result<(Arc<McpServers>, ServerEvents), Diagnosis> {
-    let wrong =
-        |error: String| Diagnosis::new(ErrorCode::InvalidInput, format!("`spec.mcp_servers`: {error}"));
-    let (mut settings, mut folders) = (Vec::new(), BTreeMap::new());
-    for server in node.spec.mcp_servers.iter().filter(|server| server.enabled) {
-        let checked = ServerSettings::new(server).map_err(|error| wrong(error.to_string()))?;
-        if let Some(relative) = server.folders.iter().find(|folder| !folder.starts_with('/')) {
-            return Err(wrong(format!("`{}`: the folder `{relative}` is not an absolute path", server.name)));
-        }
-        folders.insert(checked.name.clone(), server.folders.clone());
-        settings.push(checked);
-    }
+) -> Result<(Arc<McpServers>, ServerEvents, Arc<ServerNetwork>), Diagnosis> {
+    let settings = settings(node, home)?;
+    let (journal, clock, ids) = (parts.journal.clone(), parts.clock.clone(), parts.ids.clone());
+    let network = ServerNetwork::new(node, Arc::new(EgressProxy::new()), journal, clock, ids)?;
     let (tell, events) = mpsc::channel(EVENTS_WAITING_MAX);
     let http = http_client().map_err(|error| Diagnosis::internal(error.to_string()))?;
     let out_of_log = Arc::new(OutOfLog::new(parts.secrets.clone()));
@@ -66,7 +116,7 @@ pub(crate) async fn open(
         starter: Arc::new(starter::SandboxStarter {
             sandbox: parts.sandbox,
             ids: Arc::clone(&parts.ids),
-            folders,
+            network: network.clone(),
         }),
         tokens: Arc::new(tokens::StoredTokens {
             secrets: parts.secrets.clone(),
@@ -91,8 +141,8 @@ pub(crate) async fn open(
         clock: parts.clock,
     };
     let servers = McpServers::new(settings, reserved.into_iter().collect::<BTreeSet<_>>(), mcp)
-        .map_err(|error| wrong(error.to_string()))?;
-    Ok((servers, events))
+        .map_err(|error| wrong(&error.to_string()))?;
+    Ok((servers, events, network))
 }
 
 /// A use of a secret: by whom, of what, in which version.

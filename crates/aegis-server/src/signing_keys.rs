@@ -1,19 +1,20 @@
 //! The keys of security tokens on disk: `keys/smcp.json`, mode 0600. Without it every session is void, and nothing else
 //! is lost.
 
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use aegis_core::{Diagnosis, Timestamp};
 use aegis_kernel::TokenKeys;
 use aegis_kernel::port::{Clock, Ids};
+use aegis_manifest::node::Smcp;
 use aegis_security::signature::{SEED_BYTES, SigningKey};
 use aegis_security::smcp::{KeyRing, TokenError, VerifyingKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
+
+use crate::private_file::stage;
 
 const FILE: &str = "smcp.json";
 
@@ -43,7 +44,12 @@ struct Former {
 }
 
 /// Reads the keys of a data folder, or makes the first.
-pub(crate) fn open(home: &Path, clock: &dyn Clock, ids: &dyn Ids) -> Result<TokenKeys, Diagnosis> {
+pub(crate) fn open(
+    home: &Path,
+    smcp: Option<&Smcp>,
+    clock: &dyn Clock,
+    ids: &dyn Ids,
+) -> Result<TokenKeys, Diagnosis> {
     let path = path(home);
     let mut stored = match std::fs::read(&path) {
         Ok(bytes) => {
@@ -68,7 +74,9 @@ pub(crate) fn open(home: &Path, clock: &dyn Clock, ids: &dyn Ids) -> Result<Toke
     });
     let former = former.collect::<Result<Vec<_>, Diagnosis>>()?;
     let ring = KeyRing::new(stored.node.clone(), SigningKey::from_seed(&current), former);
-    ring.map(TokenKeys::new).map_err(|error| failed(&path, &error))
+    let (issuer, audience) =
+        smcp.map(|smcp| (smcp.issuer.clone(), smcp.audience.clone())).unwrap_or_default();
+    ring.map(|ring| TokenKeys::new(ring.known_as(issuer, audience))).map_err(|error| failed(&path, &error))
 }
 
 /// Signs with a new key from now on; the former is kept until its tokens are over. Gives the new key's id.
@@ -122,16 +130,9 @@ fn key(path: &Path, text: &str) -> Result<[u8; 32], Diagnosis> {
     key.ok_or_else(|| failed(path, &"a key in it is not base64 of 32 bytes"))
 }
 
-/// Written aside, synced and renamed: a reader sees the former file or the whole new one.
 fn write(path: &Path, stored: &Stored) -> std::io::Result<()> {
     let text = Zeroizing::new(serde_json::to_vec(stored)?);
-    let aside = path.with_extension("new");
-    let _ = std::fs::remove_file(&aside);
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
-    file.write_all(&text)?;
-    file.sync_all()?;
-    std::fs::rename(&aside, path)?;
-    path.parent().map_or(Ok(()), |folder| std::fs::File::open(folder)?.sync_all())
+    stage(path, &text)?.put()
 }
 
 fn failed(path: &Path, error: &dyn std::fmt::Display) -> Diagnosis {
@@ -162,20 +163,38 @@ mod tests {
         let (clock, ids) = (SystemClock::new(), SystemIds);
         let home = tempfile::tempdir().unwrap();
         std::fs::create_dir(home.path().join("keys")).unwrap();
-        let first = open(home.path(), &clock, &ids).unwrap();
+        let first = open(home.path(), None, &clock, &ids).unwrap();
         let mode = std::fs::metadata(path(home.path())).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let (token, _) = first.with(|keys| keys.issue(&grant(), clock.now())).unwrap();
         let former = first.with(|keys| keys.key_id().to_owned());
         let rotated = rotate(home.path(), &first, &clock, &ids).unwrap();
         assert_ne!(rotated, former);
-        for keys in [first, open(home.path(), &clock, &ids).unwrap()] {
+        for keys in [first, open(home.path(), None, &clock, &ids).unwrap()] {
             assert_eq!(keys.with(|keys| keys.key_id().to_owned()), rotated);
             assert!(keys.with(|keys| keys.verify(&token, clock.now())).is_ok());
         }
         let elsewhere = tempfile::tempdir().unwrap();
         std::fs::create_dir(elsewhere.path().join("keys")).unwrap();
-        let other = open(elsewhere.path(), &clock, &ids).unwrap();
+        let other = open(elsewhere.path(), None, &clock, &ids).unwrap();
+        let refused = other.with(|keys| keys.verify(&token, clock.now())).unwrap_err();
+        assert_eq!(refused.code, SmcpCode::InvalidToken);
+    }
+
+    #[test]
+    fn issuer_and_audience_are_the_configurations() {
+        let (clock, ids) = (SystemClock::new(), SystemIds);
+        let home = tempfile::tempdir().unwrap();
+        std::fs::create_dir(home.path().join("keys")).unwrap();
+        let smcp =
+            Smcp { issuer: Some("issuer".into()), audience: Some("audience".into()), ..Smcp::default() };
+        let named = open(home.path(), Some(&smcp), &clock, &ids).unwrap();
+        let (token, claims) = named.with(|keys| keys.issue(&grant(), clock.now())).unwrap();
+        assert_eq!((claims.issuer.as_str(), claims.audience.as_str()), ("issuer", "audience"));
+        assert!(named.with(|keys| keys.verify(&token, clock.now())).is_ok());
+        // The same key, and another audience.
+        let other = Smcp { audience: Some("other".into()), ..smcp };
+        let other = open(home.path(), Some(&other), &clock, &ids).unwrap();
         let refused = other.with(|keys| keys.verify(&token, clock.now())).unwrap_err();
         assert_eq!(refused.code, SmcpCode::InvalidToken);
     }
@@ -185,6 +204,6 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         std::fs::create_dir(home.path().join("keys")).unwrap();
         std::fs::write(path(home.path()), "{}").unwrap();
-        assert!(open(home.path(), &SystemClock::new(), &SystemIds).is_err());
+        assert!(open(home.path(), None, &SystemClock::new(), &SystemIds).is_err());
     }
 }

@@ -30,7 +30,7 @@ pub use handler::{ListChanged, Progress, ProgressSink};
 pub use host::McpTools;
 pub use http::http_client;
 pub use log::LogLine;
-pub use oauth::Tokens;
+pub use oauth::{Revocation, Tokens};
 pub use offers::{
     COMPLETION, PROMPT_GET, PROMPT_LIST, RESOURCE_LIST, RESOURCE_READ, RESOURCE_TEMPLATES, is_offered,
 };

@@ -14,7 +14,7 @@ pub(crate) use evidence::{Audit, Filter, Journal, Trace, Verified};
 pub(crate) use key::Key;
 pub(crate) use policy::Policy;
 pub(crate) use secret::Secret;
-pub(crate) use server::{Mcp, Server, Tool};
+pub(crate) use server::{Add, Mcp, Server, Tool};
 
 use crate::later::Later;
 

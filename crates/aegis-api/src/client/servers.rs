@@ -9,10 +9,10 @@ use serde_json::Value;
 use sse_stream::SseStream;
 
 use super::stream::Connection;
-use super::{CallError, Client, encode};
+use super::{CallError, Client, encode, named};
 use crate::{
     AcceptServer, AnswerQuestion, CallTool, FinishLogin, LoginServer, Page, Problem, Server, ServerDetail,
-    ServerLine, ServerLogin, Tool, ToolCalled, ToolQuestion, header,
+    ServerLine, ServerLogin, ServerLogout, Tool, ToolCalled, ToolQuestion, header,
 };
 
 /// A call whose caller may be asked.
@@ -72,6 +72,18 @@ impl Client {
         self.get(&format!("/v1/servers/{}", encode(name)), &[]).await
     }
 
+    /// `POST /v1/servers`: adds the server of a section, YAML or JSON. Problems are told with the name of the file that it
+    /// was read from, if given.
+    pub async fn add_server(&self, section: String, file: Option<&str>) -> Result<Server, CallError> {
+        let request = self.request(Method::POST, "/v1/servers", &[]);
+        self.json(named(request, file).header("content-type", "application/yaml").body(section)).await
+    }
+
+    /// `DELETE /v1/servers/{name}`: removes one that was added.
+    pub async fn remove_server(&self, name: &str) -> Result<(), CallError> {
+        self.empty(Method::DELETE, &format!("/v1/servers/{}", encode(name)), &[]).await
+    }
+
     /// `POST /v1/servers/{name}/accept`
     pub async fn accept_server(&self, name: &str, digest: &str) -> Result<Server, CallError> {
         let path = format!("/v1/servers/{}/accept", encode(name));
@@ -93,9 +105,9 @@ impl Client {
         self.json(self.request(Method::POST, &path, &[]).json(&body)).await
     }
 
-    /// `DELETE /v1/servers/{name}/login`: destroys its tokens.
-    pub async fn logout_server(&self, name: &str) -> Result<(), CallError> {
-        self.empty(Method::DELETE, &format!("/v1/servers/{}/login", encode(name)), &[]).await
+    /// `DELETE /v1/servers/{name}/login`: destroys its tokens, and has them revoked where that can be had.
+    pub async fn logout_server(&self, name: &str) -> Result<ServerLogout, CallError> {
+        self.json(self.request(Method::DELETE, &format!("/v1/servers/{}/login", encode(name)), &[])).await
     }
 
     /// `GET /v1/servers/{name}/logs`: the last lines of its standard error.

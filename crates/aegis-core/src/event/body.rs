@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::BlobRef;
 use super::bodies::bodies;
 use super::parts::{
-    ExitStatus, Intent, KernelSession, KeyRole, Outcome, QuestionEnd, SandboxFacts, SecretChange, SecretUser,
-    ServerEnd, SignIn, SignOut,
+    ConnectionEnd, ExitStatus, Intent, KernelSession, KeyRole, LateDenial, Outcome, QuestionEnd,
+    SandboxFacts, SecretChange, SecretUser, ServerEnd, SignIn, SignOut,
 };
 use crate::execution::{FailureReason, LoopPlan};
 use crate::{ActionId, AgentId, ApiKeyId, DenialCode, ExecutionId, Name, Score, Sha256, Timestamp, Verdict};
@@ -533,6 +533,58 @@ bodies! {
         server: Name,
         /// Why.
         by: SignOut,
+        /// Whether the authorization server was asked to revoke them, and did.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        revoked: bool,
+    }
+    /// A tool server's program asks for a connection. What it may reach is its own list, and what the node permits anybody.
+    ServerConnecting = "server.connecting" {
+        /// Its name.
+        server: Name,
+        /// Which connection.
+        connection: ActionId,
+        /// The host as it was named: a name in ASCII, or an address.
+        host: String,
+        /// The port.
+        port: u16,
+        /// The rule that permits it, or refuses it.
+        rule: String,
+        /// Why it is refused; absent if it is permitted.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        denied: Option<DenialCode>,
+    }
+    /// A connection of a tool server's program ended.
+    ServerDisconnected = "server.disconnected" {
+        /// Its name.
+        server: Name,
+        /// Which connection.
+        connection: ActionId,
+        /// Why.
+        end: ConnectionEnd,
+        /// The address that was connected to, if one was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        address: Option<String>,
+        /// Bytes sent out.
+        bytes_sent: u64,
+        /// Bytes that came in.
+        bytes_received: u64,
+        /// The rule that forbade it in the end, if one did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        denied: Option<LateDenial>,
+    }
+    /// A tool server was added to those of the node's configuration.
+    ServerAdded = "server.added" {
+        /// Its name.
+        server: Name,
+        /// SHA-256 of its section as it was given.
+        digest: Sha256,
+    }
+    /// A tool server that had been added was removed.
+    ServerRemoved = "server.removed" {
+        /// Its name.
+        server: Name,
+        /// SHA-256 of its section.
+        digest: Sha256,
     }
     /// A tool server that was held describes itself again as was accepted.
     ServerReleased = "server.released" {

@@ -310,6 +310,8 @@ pub enum SignOut {
     Refused,
     /// The server names another authorization server than the one that issued them.
     IssuerChanged,
+    /// The server has another address than the one they were granted for.
+    AddressChanged,
 }
 
 /// Why a tool server no longer answers.

@@ -18,7 +18,8 @@ pub enum Role {
     Bootstrap,
     /// A validator's command: no socket of any kind.
     Validator,
-    /// A tool server: no socket of any kind, and its standard streams are given to whoever started it.
+    /// A tool server: no socket to the daemon but perhaps the way out, and its standard streams are given to whoever
+    /// started it.
     Server,
 }
 
@@ -68,7 +69,8 @@ pub struct SandboxLimits {
     pub explicit: bool,
 }
 
-/// Which ways to the daemon a bootstrap's sandbox has beside the control socket. Each sandbox has its own.
+/// Which ways to the daemon a bootstrap's sandbox has beside the control socket; a server's may have the second. Each
+/// sandbox has its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Doors {
     /// Models and SMCP: a socket at [`API_SOCKET`], and HTTP on 127.0.0.1, port [`API_PORT`].

@@ -42,11 +42,13 @@ pub struct FirecrackerSettings {
 pub struct Smcp {
     /// Whether programs may attest.
     pub enabled: bool,
-    /// Who issues the tokens.
+    /// Who issues the tokens, as their claim `iss` says; a name that the node made of itself, without it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
     pub issuer: Option<String>,
-    /// Whom the tokens are for.
+    /// Whom the tokens are for, as their claim `aud` says and this node demands; that name too, without it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
     pub audience: Option<String>,
     /// How long a token of a program outside holds, in seconds; an hour without it. One inside a sandbox holds as long
     /// as its iteration may take, at most a day.

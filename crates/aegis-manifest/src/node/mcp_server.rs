@@ -48,8 +48,10 @@ pub struct McpServer {
     /// What the server may ask of whoever calls it, while it is called; nothing by default.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub grants: Vec<McpGrant>,
-    /// Hosts the server itself may reach; none by default.
+    /// Domains, `*.domain` or CIDR ranges, each perhaps with `:port`, that the program itself may reach, by the proxy that
+    /// its environment names; none by default. What `governance.network` says holds beside it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("format" = "destinations"))]
     pub domain_allowlist: Vec<String>,
     /// Folders of this machine that the server sees, read-only and under their own paths: where its program lies, and
     /// what it works on. Beside them it sees `/usr`, and writes in a `/tmp` of its own.

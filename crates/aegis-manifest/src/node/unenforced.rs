@@ -21,16 +21,6 @@ impl NodeConfig {
             ),
             (spec.network.grpc_port.is_some(), "network.grpc_port", "remove it: use HTTP on `network.port`"),
             (spec.network.tls.is_some(), "network.tls", "put a TLS proxy before the node"),
-            (
-                spec.smcp.as_ref().is_some_and(|smcp| smcp.issuer.is_some()),
-                "smcp.issuer",
-                "remove it: the node names itself",
-            ),
-            (
-                spec.smcp.as_ref().is_some_and(|smcp| smcp.audience.is_some()),
-                "smcp.audience",
-                "remove it: tokens are for this node",
-            ),
             (spec.iam.is_some(), "iam", "sign in by the local token"),
             (spec.database.is_some(), "database", "remove it: SQLite in the data folder is used"),
             (spec.temporal.is_some(), "temporal", "remove it"),
@@ -39,11 +29,6 @@ impl NodeConfig {
                 spec.governance.as_ref().is_some_and(|governance| !governance.config.is_empty()),
                 "governance.config",
                 "remove it",
-            ),
-            (
-                spec.mcp_servers.iter().any(|server| !server.domain_allowlist.is_empty()),
-                "mcp_servers[].domain_allowlist",
-                "remove it: a program has no network, and what an address connects to is not this node's to say",
             ),
             (
                 spec.mcp_servers.iter().any(|server| !server.config.is_empty()),

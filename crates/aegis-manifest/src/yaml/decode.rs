@@ -139,7 +139,8 @@ impl<'s> Decoder<'s, '_> {
     fn mapping(&mut self, node: &Node, schema: &'s Value, path: &str) -> Value {
         if !matches!(node.kind, Kind::Map(_)) {
             let message = format!("a mapping is expected here, not {}", node.shown());
-            let hint = path.is_empty().then(|| "begin with `apiVersion: 100monkeys.ai/v1`".to_owned());
+            let kind = path.is_empty() && schema.pointer("/properties/apiVersion").is_some();
+            let hint = kind.then(|| "begin with `apiVersion: 100monkeys.ai/v1`".to_owned());
             return self.wrong(node, path, ProblemCode::WrongType, message, hint);
         }
         let fields = schema.get("properties").and_then(Value::as_object);

@@ -313,7 +313,10 @@ except OSError as error: print(errno.errorcode[error.errno])
 
     let mut refused = spec(&fixture, 405, doors, program);
     refused.role = Role::Validator;
-    assert!(fixture.sandbox.start(refused).await.is_err(), "a validator has no doors");
+    assert!(fixture.sandbox.start(refused.clone()).await.is_err(), "a validator has no doors");
+    refused.role = Role::Server;
+    refused.doors = Doors { api: true, egress: true };
+    assert!(fixture.sandbox.start(refused).await.is_err(), "a server has no way to the daemon");
 }
 
 /// A proxy that serves one stream of this process.

@@ -104,7 +104,8 @@ pub struct VerifyingKey {
 /// The key that signs tokens now, and former ones whose tokens are not over yet.
 #[derive(Debug)]
 pub struct KeyRing {
-    node: String,
+    issuer: String,
+    audience: String,
     current: SigningKey,
     current_id: String,
     current_public: [u8; PUBLIC_KEY_BYTES],
@@ -122,13 +123,29 @@ impl KeyRing {
         current: SigningKey,
         former: impl IntoIterator<Item = VerifyingKey>,
     ) -> Result<Self, TokenError> {
+        let node = node.into();
         let current_public = current.public_key();
         let current_id = key_id(&current_public);
-        let mut ring = Self { node: node.into(), current, current_id, current_public, former: Vec::new() };
+        let mut ring = Self {
+            issuer: node.clone(),
+            audience: node,
+            current,
+            current_id,
+            current_public,
+            former: Vec::new(),
+        };
         for key in former {
             ring.keep(key)?;
         }
         Ok(ring)
+    }
+
+    /// The same under other names, where they are given: tokens that name the former ones are of another node.
+    #[must_use]
+    pub fn known_as(mut self, issuer: Option<String>, audience: Option<String>) -> Self {
+        self.issuer = issuer.unwrap_or(self.issuer);
+        self.audience = audience.unwrap_or(self.audience);
+        self
     }
 
     /// Signs with `next` from now on. Tokens of the key before stay valid until they expire, at most
@@ -168,10 +185,6 @@ impl KeyRing {
         Ok(())
     }
 
-    /// The node, issuer and audience of all tokens.
-    pub fn node(&self) -> &str {
-        &self.node
-    }
     /// The id of the key that signs now: its RFC 7638 thumbprint.
     pub fn key_id(&self) -> &str {
         &self.current_id
@@ -188,8 +201,8 @@ impl KeyRing {
         }
         let issued_at = unix_seconds(now);
         let claims = Claims {
-            issuer: self.node.clone(),
-            audience: self.node.clone(),
+            issuer: self.issuer.clone(),
+            audience: self.audience.clone(),
             subject: grant.subject.clone(),
             scope: grant.scope.clone(),
             workload: grant.workload.clone(),
@@ -218,7 +231,7 @@ impl KeyRing {
         if seconds >= claims.expires_at {
             return Err(SmcpError::new(SmcpCode::ExpiredToken, "the token has expired; attest again"));
         }
-        if claims.audience != self.node || claims.issuer != self.node {
+        if claims.audience != self.audience || claims.issuer != self.issuer {
             return Err(invalid("the token is of another node"));
         }
         if claims.issued_at > seconds.saturating_add(ISSUED_AHEAD_SECONDS_MAX) {

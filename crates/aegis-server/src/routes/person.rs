@@ -17,7 +17,7 @@ pub(super) fn only(caller: &Caller, what: &str) -> Result<(), Refused> {
 }
 
 /// Records what `caller` does, so that no power failure takes it back.
-pub(super) async fn record(app: &App, caller: &Caller, body: Body) -> Result<(), Refused> {
+pub(crate) async fn record(app: &App, caller: &Caller, body: Body) -> Result<(), Refused> {
     let mut append = app.fleet_events(std::iter::once(body));
     for event in &mut append.events {
         event.actor.clone_from(&caller.actor);

@@ -1,24 +1,30 @@
 //! Tool servers, and the tools there are.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aegis_api::{
-    AcceptServer, FinishLogin, LoginServer, Page, Server, ServerDetail, ServerLine, ServerLogin, ServerState,
-    Tool,
+    AcceptServer, FinishLogin, LoginServer, Page, Server, ServerDetail, ServerLine, ServerLogin,
+    ServerLogout, ServerState, Tool,
 };
 use aegis_core::{Body as Event, Diagnosis, ErrorCode, Name, Sha256, SignIn, SignOut};
 use aegis_kernel::Caller;
-use aegis_tools::mcp::{LogLine, McpError, ServerState as State_, ServerView};
+use aegis_tools::mcp::{LogLine, McpError, Revocation, ServerState as State_, ServerView};
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, State};
+use http::HeaderMap;
 
 use super::{bytes, from_json, person, to_its_end};
 use crate::answer::{Answer, Refused, done, json};
 use crate::app::App;
 use crate::logging::without_secrets;
+use crate::servers::added;
 
-fn shown(view: &ServerView) -> Server {
+/// How long the answer to who adds a server waits for what that server says.
+const SETTLE_WAIT: Duration = Duration::from_secs(10);
+
+fn shown(app: &App, view: &ServerView) -> Server {
     let (state, protocol, reason) = match &view.state {
         State_::Starting => (ServerState::Starting, None, None),
         State_::Ready { protocol } => (ServerState::Ready, Some(protocol.clone()), None),
@@ -32,6 +38,7 @@ fn shown(view: &ServerView) -> Server {
         protocol,
         reason,
         restarts: view.restarts,
+        added: !added::is_configured(app, view.key.server.as_str()),
         held: view.shown.is_some(),
         tools: view.accepted.as_ref().map_or(0, |(_, document)| document.tools.len()),
         accepted: view.accepted.as_ref().map(|(digest, _)| digest.to_string()),
@@ -41,7 +48,7 @@ fn shown(view: &ServerView) -> Server {
 
 pub(super) async fn list(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>) -> Answer {
     let views = app.servers.list(&caller.tenant).await?;
-    Ok(json(&Page { items: views.iter().map(shown).collect(), next_cursor: None }))
+    Ok(json(&Page { items: views.iter().map(|view| shown(&app, view)).collect(), next_cursor: None }))
 }
 
 pub(super) async fn show(
@@ -55,9 +62,41 @@ pub(super) async fn show(
         description: serde_json::to_value(view.accepted.as_ref().map(|(_, document)| document))
             .map_err(wrong)?,
         changes: serde_json::to_value(&view.diff).map_err(wrong)?,
-        server: shown(&view),
+        server: shown(&app, &view),
     };
     Ok(json(&detail))
+}
+
+/// Adds a server to those of the configuration: an act of a person alone.
+pub(super) async fn add(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    person::only(&caller, "add a tool server")?;
+    let text = String::from_utf8(bytes(body).await?.into())
+        .map_err(|_| Diagnosis::new(ErrorCode::InvalidInput, "the section is not UTF-8"))?;
+    let file = headers
+        .get(aegis_api::header::FILE)
+        .map_or_else(|| "server".to_owned(), |name| String::from_utf8_lossy(name.as_bytes()).into_owned());
+    let added = to_its_end(async move {
+        let name = added::add(&app, &caller, &text, &file).await?;
+        let view = app.servers.show_settled(&caller.tenant, name.as_str(), SETTLE_WAIT).await?;
+        Ok(shown(&app, &view))
+    });
+    Ok(json(&added.await?))
+}
+
+/// Removes a server that was added.
+pub(super) async fn remove(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Answer {
+    person::only(&caller, "remove a tool server")?;
+    to_its_end(async move { added::remove(&app, &caller, &name).await }).await?;
+    Ok(done())
 }
 
 /// Accepts what a held server shows: an act of a person alone.
@@ -81,7 +120,7 @@ async fn accepted(app: &App, caller: &Caller, name: &str, digest: Sha256) -> Res
     // It widens what agents may call: on record before it holds.
     app.servers.accept(&caller.tenant, name, digest, person::record(app, caller, by_person)).await?;
     let view = app.servers.show(&caller.tenant, name).await?;
-    Ok(shown(&view))
+    Ok(shown(app, &view))
 }
 
 fn named(server: &str) -> Result<Name, Refused> {
@@ -114,12 +153,12 @@ pub(super) async fn finish_login(
         app.servers.finish_login(&caller.tenant, &name, &callback).await?;
         let server = named(&name)?;
         person::record(&app, &caller, Event::ServerSignedIn { server, by: SignIn::Person }).await?;
-        Ok(shown(&app.servers.show(&caller.tenant, &name).await?))
+        Ok(shown(&app, &app.servers.show(&caller.tenant, &name).await?))
     });
     Ok(json(&finished.await?))
 }
 
-/// Destroys the tokens of a server.
+/// Destroys the tokens of a server, and has them revoked where that can be had.
 pub(super) async fn logout(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
@@ -127,12 +166,18 @@ pub(super) async fn logout(
 ) -> Answer {
     person::only(&caller, "sign out at a tool server")?;
     let signed_out = to_its_end(async move {
-        app.servers.logout(&caller.tenant, &name).await?;
+        let revocation = app.servers.logout(&caller.tenant, &name).await?;
         let server = named(&name)?;
-        person::record(&app, &caller, Event::ServerSignedOut { server, by: SignOut::Person }).await
+        let revoked = revocation == Revocation::Revoked;
+        let by_person = Event::ServerSignedOut { server, by: SignOut::Person, revoked };
+        person::record(&app, &caller, by_person).await?;
+        let reason = match revocation {
+            Revocation::Failed(reason) => Some(without_secrets(reason)),
+            Revocation::Revoked | Revocation::Nothing => None,
+        };
+        Ok(ServerLogout { revoked, reason })
     });
-    signed_out.await?;
-    Ok(done())
+    Ok(json(&signed_out.await?))
 }
 
 pub(super) async fn logs(

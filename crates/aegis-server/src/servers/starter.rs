@@ -1,16 +1,18 @@
 //! Starts tool servers, each in a sandbox of its own: a user, a root and a network of its own, with nothing in it.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use aegis_core::{ExecutionId, ExitStatus, Name};
+use aegis_core::{ExecutionId, ExitStatus};
 use aegis_kernel::port::{Doors, Ids, Mount, Role, Sandbox as _, SandboxLimits, SandboxSpec, Sandboxed};
 use aegis_sandbox::ProcessSandbox;
 use aegis_tools::mcp::{ServerProcess, StartError, StartSpec, Started, Starter};
 use async_trait::async_trait;
 use secrecy::ExposeSecret as _;
 use tokio::net::unix::pipe::{Receiver, Sender};
+use tokio_util::sync::CancellationToken;
+
+use super::way_out::ServerNetwork;
 
 /// Limits of a server's process tree.
 const LIMITS: SandboxLimits = SandboxLimits {
@@ -29,31 +31,27 @@ const WORKING_FOLDER: &str = "/tmp";
 pub(super) struct SandboxStarter {
     pub(super) sandbox: Arc<ProcessSandbox>,
     pub(super) ids: Arc<dyn Ids>,
-    /// Folders of this machine that each server sees, read-only.
-    pub(super) folders: BTreeMap<Name, Vec<String>>,
+    pub(super) network: Arc<ServerNetwork>,
 }
 
 #[async_trait]
 impl Starter for SandboxStarter {
     async fn start(&self, spec: StartSpec) -> Result<Started, StartError> {
-        if !spec.domain_allowlist.is_empty() {
-            return Err(StartError(
-                "capability_missing: `domain_allowlist` of a program is not in this build; remove it, and the \
-                 server has no network"
-                    .to_owned(),
-            ));
-        }
         let failed = |error: aegis_kernel::port::SandboxError| StartError(error.to_string());
         self.sandbox.known().await.map_err(failed)?;
         let sandboxed = self.sandbox.start(self.spec(&spec)?).await.map_err(failed)?;
         let sandboxed: Arc<dyn Sandboxed> = sandboxed.into();
         let pipes = sandboxed.pipes().map_err(failed)?;
+        let way_out = match spec.domain_allowlist.is_empty() {
+            true => None,
+            false => Some(self.network.open(&spec, Arc::clone(&sandboxed)).map_err(StartError)?),
+        };
         let io = |error: std::io::Error| StartError(format!("its standard streams: {error}"));
         Ok(Started {
             stdin: Box::new(Sender::from_owned_fd(pipes.stdin.into()).map_err(io)?),
             stdout: Box::new(Receiver::from_owned_fd(pipes.stdout.into()).map_err(io)?),
             stderr: Box::new(Receiver::from_owned_fd(pipes.stderr.into()).map_err(io)?),
-            process: Arc::new(SandboxedServer(sandboxed)),
+            process: Arc::new(SandboxedServer { sandboxed, way_out }),
         })
     }
 }
@@ -61,10 +59,11 @@ impl Starter for SandboxStarter {
 impl SandboxStarter {
     fn spec(&self, spec: &StartSpec) -> Result<SandboxSpec, StartError> {
         let fixed = [("PATH", "/usr/local/bin:/usr/bin:/bin"), ("HOME", WORKING_FOLDER), ("LANG", "C.UTF-8")];
+        let doors = Doors { egress: !spec.domain_allowlist.is_empty(), ..Doors::NONE };
         let given = spec.env.iter().map(|(name, value)| (name.clone(), value.expose_secret().to_owned()));
         let own = fixed.iter().filter(|(name, _)| spec.env.iter().all(|(other, _)| other != name));
-        let env = own.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).chain(given).collect();
-        let folders = self.folders.get(&spec.server).map(Vec::as_slice).unwrap_or_default();
+        let own = own.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let env = own.chain(doors.environment()).chain(given).collect();
         // Each life is a sandbox of its own, which a later daemon finds by its name.
         let execution = ExecutionId::from_uuid(self.ids.uuid());
         Ok(SandboxSpec {
@@ -76,8 +75,8 @@ impl SandboxStarter {
             env,
             cwd: WORKING_FOLDER.to_owned(),
             files: Vec::new(),
-            mounts: folders.iter().map(|folder| mount(folder)).collect(),
-            doors: Doors::NONE,
+            mounts: spec.folders.iter().map(|folder| mount(folder)).collect(),
+            doors,
             uid: self.sandbox.uid_for(execution),
             limits: LIMITS,
             output_bytes_max: 0,
@@ -105,15 +104,28 @@ fn program(named: &str) -> Result<String, StartError> {
 }
 
 /// A server that runs; dropped, its tree is killed.
-struct SandboxedServer(Arc<dyn Sandboxed>);
+struct SandboxedServer {
+    sandboxed: Arc<dyn Sandboxed>,
+    way_out: Option<CancellationToken>,
+}
+
+impl Drop for SandboxedServer {
+    fn drop(&mut self) {
+        // Whoever waits for its connections has a share in it too.
+        self.kill();
+    }
+}
 
 #[async_trait]
 impl ServerProcess for SandboxedServer {
     fn kill(&self) {
-        self.0.kill();
+        if let Some(way_out) = &self.way_out {
+            way_out.cancel();
+        }
+        self.sandboxed.kill();
     }
     async fn wait(&self) -> String {
-        match self.0.wait().await.map(|ended| ended.status) {
+        match self.sandboxed.wait().await.map(|ended| ended.status) {
             Ok(ExitStatus::Exited { code }) => format!("it ended with exit code {code}"),
             Ok(ExitStatus::Signalled { signal }) => format!("it ended by signal {signal}"),
             Ok(ExitStatus::OutOfMemory) => "it ended at its memory limit".to_owned(),

@@ -6,7 +6,7 @@ use super::*;
 use crate::logging::without_secrets;
 use crate::system::{SystemClock, SystemIds};
 
-async fn credentials(home: &std::path::Path) -> (NodeCredentials, Arc<Store>) {
+async fn credentials(home: &Path) -> (NodeCredentials, Arc<Store>) {
     let (clock, ids): (Arc<dyn Clock>, Arc<dyn Ids>) = (Arc::new(SystemClock::new()), Arc::new(SystemIds));
     std::fs::create_dir_all(home.join("keys")).unwrap();
     let options = aegis_store::OpenOptions::new(home, clock.clone(), ids.clone());

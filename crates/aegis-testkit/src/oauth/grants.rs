@@ -40,6 +40,8 @@ pub(super) struct Grants {
     /// All tokens, secrets and codes that ever were, to look for where they must not be.
     pub(super) issued: BTreeSet<String>,
     pub(super) exchanges: Vec<String>,
+    /// Kinds of tokens that were revoked.
+    pub(super) revoked: Vec<String>,
 }
 
 fn refuse(error: &str) -> Answer {
@@ -107,11 +109,9 @@ impl Grants {
     /// The token endpoint. `basic` is the client that signed in by a header.
     pub(super) fn exchange(&mut self, form: &Fields, basic: Option<(String, String)>, life: u64) -> Answer {
         let field = |name: &str| form.get(name).cloned().unwrap_or_default();
-        let (client, secret) = basic.unwrap_or_else(|| (field("client_id"), field("client_secret")));
-        let known = self.clients.get(&client).map(|(_, secret)| secret.clone());
-        if known.is_none_or(|known| known.is_some_and(|known| known != secret)) {
+        let Some((client, secret)) = self.client(form, basic) else {
             return (401, json!({"error": "invalid_client"}));
-        }
+        };
         self.exchanges.push(field("grant_type"));
         let scope = match field("grant_type").as_str() {
             "authorization_code" => {
@@ -146,6 +146,37 @@ impl Grants {
             }
         }
         (200, answer)
+    }
+
+    /// Who asks, with its secret, if it is a client and the secret its own.
+    fn client(&self, form: &Fields, basic: Option<(String, String)>) -> Option<(String, String)> {
+        let field = |name: &str| form.get(name).cloned().unwrap_or_default();
+        let (client, secret) = basic.unwrap_or_else(|| (field("client_id"), field("client_secret")));
+        let (_, known) = self.clients.get(&client)?;
+        known.as_ref().is_none_or(|known| *known == secret).then_some((client, secret))
+    }
+
+    /// The revocation endpoint (RFC 7009): a token that is not known is as good as revoked.
+    pub(super) fn revoke(&mut self, form: &Fields, basic: Option<(String, String)>) -> Answer {
+        let Some((client, _)) = self.client(form, basic) else {
+            return (401, json!({"error": "invalid_client"}));
+        };
+        let token = form.get("token").cloned().unwrap_or_default();
+        for (kind, tokens) in [("refresh_token", &mut self.refresh), ("access_token", &mut self.access)] {
+            match tokens.get(&token) {
+                Some(granted) if granted.client != client => return refuse("invalid_grant"),
+                Some(_) => {
+                    tokens.remove(&token);
+                    self.revoked.push(kind.to_owned());
+                }
+                None => {}
+            }
+        }
+        (200, json!({}))
+    }
+
+    pub(super) fn has_live_tokens(&self) -> bool {
+        !(self.access.is_empty() && self.refresh.is_empty())
     }
 
     /// The scopes of a token; nothing if it is not good.

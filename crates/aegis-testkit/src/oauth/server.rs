@@ -33,6 +33,12 @@ pub struct OauthTricks {
     pub token_endpoint: Option<String>,
     /// The server names this authorization server.
     pub authorization_server: Option<String>,
+    /// The authorization server does not say where it revokes tokens.
+    pub no_revocation: bool,
+    /// The metadata names this revocation endpoint.
+    pub revocation_endpoint: Option<String>,
+    /// The authorization server answers 503 where it revokes tokens.
+    pub revocation_fails: bool,
 }
 
 struct Shared {
@@ -113,6 +119,14 @@ impl OauthServer {
     pub fn exchanges(&self) -> Vec<String> {
         self.lock().grants.exchanges.clone()
     }
+    /// The kinds of tokens that were revoked, in order.
+    pub fn revoked(&self) -> Vec<String> {
+        self.lock().grants.revoked.clone()
+    }
+    /// Whether it takes any token that it gave.
+    pub fn has_live_tokens(&self) -> bool {
+        self.lock().grants.has_live_tokens()
+    }
     /// What was asked for: method and path, in order.
     pub fn requests(&self) -> Vec<String> {
         self.lock().requests.clone()
@@ -143,15 +157,17 @@ async fn serve(
         }
         ("GET", "/.well-known/oauth-authorization-server") => {
             let token = shared.tricks.token_endpoint.clone().unwrap_or(format!("{base}/token"));
-            json_answer(
-                200,
-                &json!({"issuer": base, "authorization_endpoint": format!("{base}/authorize"),
+            let revocation = shared.tricks.revocation_endpoint.clone().unwrap_or(format!("{base}/revoke"));
+            let mut metadata = json!({"issuer": base, "authorization_endpoint": format!("{base}/authorize"),
                         "token_endpoint": token, "registration_endpoint": format!("{base}/register"),
                         "response_types_supported": ["code"], "code_challenge_methods_supported": ["S256"],
                         "token_endpoint_auth_methods_supported": ["none", "client_secret_basic", "client_secret_post"],
                         "scopes_supported": ["read", "write", "offline_access"],
-                        "authorization_response_iss_parameter_supported": true}),
-            )
+                        "authorization_response_iss_parameter_supported": true});
+            if let Some(metadata) = metadata.as_object_mut().filter(|_| !shared.tricks.no_revocation) {
+                metadata.insert("revocation_endpoint".to_owned(), revocation.into());
+            }
+            json_answer(200, &metadata)
         }
         ("POST", "/register") => {
             let request: Value = serde_json::from_slice(&body).unwrap_or_default();
@@ -164,6 +180,14 @@ async fn serve(
             let form = fields(&String::from_utf8_lossy(&body));
             let life = shared.tricks.life_seconds.unwrap_or(3600);
             let (status, answer) = shared.grants.exchange(&form, basic(&headers), life);
+            json_answer(status, &answer)
+        }
+        ("POST", "/revoke") if shared.tricks.revocation_fails => {
+            StatusCode::SERVICE_UNAVAILABLE.into_response()
+        }
+        ("POST", "/revoke") => {
+            let form = fields(&String::from_utf8_lossy(&body));
+            let (status, answer) = shared.grants.revoke(&form, basic(&headers));
             json_answer(status, &answer)
         }
         ("POST", "/mcp") => tools(&shared, &headers, &body),

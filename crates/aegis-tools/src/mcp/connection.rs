@@ -377,6 +377,7 @@ async fn start(opening: &Opening<'_>) -> Result<super::starter::Started, Failure
         args: args.clone(),
         env: resolved,
         domain_allowlist: settings.domain_allowlist.clone(),
+        folders: settings.folders.clone(),
     };
     let started = opening.parts.starter.start(spec).await;
     started.map_err(|error| Failure::new(ServerEnd::NotStarted, error.to_string()))

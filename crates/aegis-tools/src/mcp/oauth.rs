@@ -4,6 +4,7 @@
 mod http;
 mod kept;
 mod login;
+mod revoke;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,6 +28,7 @@ use super::starter::Credentials;
 
 pub(super) use self::http::is_loopback;
 pub use self::kept::Tokens;
+pub use self::revoke::Revocation;
 
 /// A token is renewed this long before it ends.
 const RENEW_BEFORE: Duration = Duration::from_secs(30);
@@ -116,7 +118,7 @@ impl Authorizer {
     ) -> Option<Self> {
         let (events, of) = (Arc::clone(&parts.events), tenant.clone());
         Some(Self {
-            kept: Kept::new(Arc::clone(&parts.tokens), tenant.clone(), server.clone()),
+            kept: Kept::new(Arc::clone(&parts.tokens), tenant.clone(), server.clone(), url),
             tenant: tenant.clone(),
             server: server.clone(),
             url: Url::parse(url).ok()?,
@@ -228,8 +230,7 @@ impl Authorizer {
             Err(AuthError::AuthorizationRequired | AuthError::TokenRefreshRejected(_)) => {
                 let has = self.kept.grant().await.map_err(SignInError::Failed)?.is_some();
                 if had && !has {
-                    let (server, by) = (self.server.clone(), SignOut::Refused);
-                    (self.tell)(Body::ServerSignedOut { server, by });
+                    self.tell_signed_out(SignOut::Refused);
                 }
                 state.manager = None;
                 Err(SignInError::Needed(self.server.clone()))
@@ -242,18 +243,20 @@ impl Authorizer {
     async fn of_grant(&self) -> Result<AuthorizationManager, SignInError> {
         let needed = || SignInError::Needed(self.server.clone());
         let grant = self.kept.grant().await.map_err(SignInError::Failed)?.ok_or_else(needed)?;
+        if grant.resource.as_ref().is_some_and(|resource| resource != self.url.as_str()) {
+            // What was granted for one address is never shown to another.
+            self.kept.forget().await.map_err(SignInError::Failed)?;
+            self.tell_signed_out(SignOut::AddressChanged);
+            return Err(needed());
+        }
         let Discovered { mut manager, metadata } = self.discovered(None).await?;
         if grant.issuer.is_some() && grant.issuer != metadata.issuer {
             // Tokens of one authorization server are never shown to another.
             self.kept.forget().await.map_err(SignInError::Failed)?;
-            (self.tell)(Body::ServerSignedOut { server: self.server.clone(), by: SignOut::IssuerChanged });
+            self.tell_signed_out(SignOut::IssuerChanged);
             return Err(needed());
         }
-        let secret = if self.settings.client_id.as_deref() == Some(&grant.client_id) {
-            self.configured_secret().await?
-        } else {
-            self.kept.client_secret().await.map_err(SignInError::Failed)?
-        };
+        let secret = self.secret_of(&grant).await?;
         let mut client = OAuthClientConfig::new(grant.client_id, NO_REDIRECT);
         if let Some(secret) = secret {
             client = client.with_client_secret(secret.expose_secret());
@@ -284,6 +287,10 @@ impl Authorizer {
         manager.exchange_client_credentials(&config).await.map_err(|error| failed(&error))?;
         state.manager = Some(manager);
         Ok(SignIn::ClientCredentials)
+    }
+
+    fn tell_signed_out(&self, by: SignOut) {
+        (self.tell)(Body::ServerSignedOut { server: self.server.clone(), by, revoked: false });
     }
 
     async fn configured_secret(&self) -> Result<Option<SecretString>, SignInError> {

@@ -1,7 +1,7 @@
 //! All servers of a node, by tenant.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aegis_core::{Body, Name, Sha256, Tenant};
@@ -15,7 +15,7 @@ use super::error::McpError;
 use super::handler::{ListChanged, ProgressSink};
 use super::host::McpTools;
 use super::log::LogLine;
-use super::oauth::{SignInError, Tokens};
+use super::oauth::{Revocation, SignInError, Tokens};
 use super::offers;
 use super::pin::{PinDiff, PinDocument, PinStore};
 use super::result::McpResult;
@@ -92,11 +92,17 @@ pub struct ServerView {
 
 /// All servers. Each tenant's are started when that tenant first needs them.
 pub struct McpServers {
-    settings: Vec<ServerSettings>,
     reserved: BTreeSet<String>,
     parts: Arc<McpParts>,
-    upstreams: Mutex<BTreeMap<ServerKey, Arc<Upstream>>>,
+    known: Mutex<Known>,
     tasks: TaskTracker,
+}
+
+/// What is configured now, and what was started for it. Both change together.
+#[derive(Default)]
+struct Known {
+    settings: Vec<ServerSettings>,
+    upstreams: BTreeMap<ServerKey, Arc<Upstream>>,
 }
 
 impl McpServers {
@@ -110,19 +116,45 @@ impl McpServers {
         parts: McpParts,
     ) -> Result<Arc<Self>, SettingsError> {
         reserved.extend(offers::all_names());
-        let mut names = BTreeSet::new();
-        for server in &settings {
-            if !names.insert(server.name.clone()) {
-                return Err(SettingsError::Twice(server.name.to_string()));
-            }
-        }
+        each_once(&settings)?;
         Ok(Arc::new(Self {
-            settings,
             reserved,
             parts: Arc::new(parts),
-            upstreams: Mutex::default(),
+            known: Mutex::new(Known { settings, upstreams: BTreeMap::new() }),
             tasks: TaskTracker::new(),
         }))
+    }
+
+    /// Takes other settings. Servers that are gone or configured otherwise now are ended, whoever waits for them, and
+    /// this returns once they are; the others go on undisturbed. Pins stay: who comes back under a name is held against
+    /// what was accepted under it.
+    ///
+    /// # Errors
+    /// If two have one name: then nothing changes.
+    pub async fn replace(&self, settings: Vec<ServerSettings>) -> Result<(), SettingsError> {
+        each_once(&settings)?;
+        let ended: Vec<Arc<Upstream>> = {
+            let mut known = self.known();
+            known.settings = settings;
+            let Known { settings, upstreams } = &mut *known;
+            let stays = |upstream: &Arc<Upstream>| settings.contains(&upstream.settings);
+            let ended = upstreams.values().filter(|upstream| !stays(upstream)).cloned().collect();
+            upstreams.retain(|_, upstream| stays(upstream));
+            ended
+        };
+        for upstream in &ended {
+            upstream.stop();
+        }
+        let deadline = tokio::time::Instant::now() + END_WAIT;
+        for upstream in &ended {
+            // One that is cut off while it starts may be busy a while; nobody is given it any more.
+            let _ = tokio::time::timeout_at(deadline, upstream.stopped()).await;
+        }
+        Ok(())
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The tools of a tenant's servers as they were accepted, under their AEGIS names. Starts what does not run, and
@@ -132,7 +164,7 @@ impl McpServers {
     /// # Errors
     /// If pins cannot be read.
     pub async fn tools(&self, tenant: &Tenant, wait: Duration) -> Result<McpTools, McpError> {
-        let upstreams: Vec<_> = self.settings.iter().map(|server| self.upstream(tenant, server)).collect();
+        let upstreams = self.upstreams(tenant);
         let deadline = tokio::time::Instant::now() + wait;
         for upstream in &upstreams {
             upstream.remember().await?;
@@ -170,9 +202,9 @@ impl McpServers {
     /// # Errors
     /// If pins cannot be read, or have no hash.
     pub async fn list(&self, tenant: &Tenant) -> Result<Vec<ServerView>, McpError> {
-        let mut views = Vec::with_capacity(self.settings.len());
-        for settings in &self.settings {
-            views.push(self.view(tenant, settings).await?);
+        let mut views = Vec::new();
+        for upstream in self.upstreams(tenant) {
+            views.push(view(&upstream).await?);
         }
         Ok(views)
     }
@@ -182,7 +214,23 @@ impl McpServers {
     /// # Errors
     /// If there is none, or its pins cannot be read.
     pub async fn show(&self, tenant: &Tenant, server: &str) -> Result<ServerView, McpError> {
-        self.view(tenant, self.settings_of(server)?).await
+        let upstream = self.find(tenant, server)?;
+        view(&upstream).await
+    }
+
+    /// One server, for people, once it answers or is down; or as it is after `wait`.
+    ///
+    /// # Errors
+    /// As [`show`](Self::show).
+    pub async fn show_settled(
+        &self,
+        tenant: &Tenant,
+        server: &str,
+        wait: Duration,
+    ) -> Result<ServerView, McpError> {
+        let upstream = self.find(tenant, server)?;
+        let _ = tokio::time::timeout(wait, upstream.settled()).await;
+        view(&upstream).await
     }
 
     /// Accepts what a server shows. `digest` is the hash that was shown to the person who accepts; who may do it is
@@ -253,61 +301,44 @@ impl McpServers {
         Ok(())
     }
 
-    /// Destroys the tokens of a server, and ends its connection.
+    /// Destroys the tokens of a server, ends its connection, and asks who issued them to take them no more: they are
+    /// gone here whatever comes of that.
     ///
     /// # Errors
     /// If it has no sign-in, or the store failed.
-    pub async fn logout(&self, tenant: &Tenant, server: &str) -> Result<(), McpError> {
+    pub async fn logout(&self, tenant: &Tenant, server: &str) -> Result<Revocation, McpError> {
         let upstream = self.find(tenant, server)?;
-        let forgotten = match upstream.authorizer() {
-            Ok(authorizer) => authorizer.forget().await,
+        let signed_out = match upstream.authorizer() {
+            Ok(authorizer) => authorizer.sign_out().await,
             Err(error) => Err(error),
         };
-        forgotten.map_err(|error| sign_in(server, &error))?;
         upstream.restart();
-        Ok(())
+        signed_out.map_err(|error| sign_in(server, &error))
     }
 
     /// Stops all servers and waits for it.
     pub async fn stop(&self) {
-        for upstream in self.upstreams.lock().unwrap_or_else(PoisonError::into_inner).values() {
-            upstream.stop();
-        }
+        self.known().upstreams.values().for_each(|upstream| upstream.stop());
         self.tasks.close();
         self.tasks.wait().await;
     }
 
-    async fn view(&self, tenant: &Tenant, settings: &ServerSettings) -> Result<ServerView, McpError> {
-        let upstream = self.upstream(tenant, settings);
-        upstream.remember().await?;
-        let record = upstream.record();
-        let hashed = |document: PinDocument| match document.digest() {
-            Ok(digest) => Ok((digest, document)),
-            Err(reason) => Err(McpError::Malformed { server: settings.name.to_string(), reason }),
-        };
-        let diff = record.shown.as_ref().map(|shown| record.accepted.clone().unwrap_or_default().diff(shown));
-        Ok(ServerView {
-            key: key(tenant, settings),
-            state: upstream.state(),
-            restarts: upstream.restarts(),
-            accepted: record.accepted.map(hashed).transpose()?,
-            shown: record.shown.map(hashed).transpose()?,
-            diff,
-        })
-    }
-
-    fn settings_of(&self, server: &str) -> Result<&ServerSettings, McpError> {
-        let found = self.settings.iter().find(|settings| settings.name.as_str() == server);
-        found.ok_or_else(|| McpError::UnknownServer(server.to_owned()))
-    }
-
     fn find(&self, tenant: &Tenant, server: &str) -> Result<Arc<Upstream>, McpError> {
-        Ok(self.upstream(tenant, self.settings_of(server)?))
+        let mut known = self.known();
+        let found = known.settings.iter().find(|settings| settings.name.as_str() == server).cloned();
+        let settings = found.ok_or_else(|| McpError::UnknownServer(server.to_owned()))?;
+        Ok(self.upstream(&mut known, tenant, &settings))
     }
 
-    fn upstream(&self, tenant: &Tenant, settings: &ServerSettings) -> Arc<Upstream> {
-        let mut upstreams = self.upstreams.lock().unwrap_or_else(PoisonError::into_inner);
-        let upstream = upstreams.entry(key(tenant, settings)).or_insert_with(|| {
+    /// A tenant's servers, each started.
+    fn upstreams(&self, tenant: &Tenant) -> Vec<Arc<Upstream>> {
+        let mut known = self.known();
+        let settings = known.settings.clone();
+        settings.iter().map(|settings| self.upstream(&mut known, tenant, settings)).collect()
+    }
+
+    fn upstream(&self, known: &mut Known, tenant: &Tenant, settings: &ServerSettings) -> Arc<Upstream> {
+        let upstream = known.upstreams.entry(key(tenant, settings)).or_insert_with(|| {
             let (on_change, of, server) =
                 (Arc::clone(&self.parts.on_change), tenant.clone(), settings.name.clone());
             let on_change = Arc::new(move |list| on_change(&of, &server, list));
@@ -320,6 +351,34 @@ impl McpServers {
     }
 }
 
+fn each_once(settings: &[ServerSettings]) -> Result<(), SettingsError> {
+    let mut names = BTreeSet::new();
+    match settings.iter().find(|server| !names.insert(&server.name)) {
+        Some(twice) => Err(SettingsError::Twice(twice.name.to_string())),
+        None => Ok(()),
+    }
+}
+
+async fn view(upstream: &Upstream) -> Result<ServerView, McpError> {
+    upstream.remember().await?;
+    let record = upstream.record();
+    let hashed = |document: PinDocument| match document.digest() {
+        Ok(digest) => Ok((digest, document)),
+        Err(reason) => Err(McpError::Malformed { server: upstream.settings.name.to_string(), reason }),
+    };
+    let diff = record.shown.as_ref().map(|shown| record.accepted.clone().unwrap_or_default().diff(shown));
+    Ok(ServerView {
+        key: key(&upstream.tenant, &upstream.settings),
+        state: upstream.state(),
+        restarts: upstream.restarts(),
+        accepted: record.accepted.map(hashed).transpose()?,
+        shown: record.shown.map(hashed).transpose()?,
+        diff,
+    })
+}
+
+/// How long a server that is ended may take to be gone.
+const END_WAIT: Duration = Duration::from_secs(10);
 /// How long a server never seen may take to tell its tools before a list is taken without them.
 const FIRST_TOOLS_WAIT: Duration = Duration::from_secs(20);
 
@@ -341,8 +400,6 @@ fn key(tenant: &Tenant, settings: &ServerSettings) -> ServerKey {
 
 impl Drop for McpServers {
     fn drop(&mut self) {
-        for upstream in self.upstreams.lock().unwrap_or_else(PoisonError::into_inner).values() {
-            upstream.stop();
-        }
+        self.known().upstreams.values().for_each(|upstream| upstream.stop());
     }
 }

@@ -1,6 +1,7 @@
 //! A server's section of the node's configuration, checked.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path};
 use std::time::Duration;
 
 use ::http::HeaderName;
@@ -35,9 +36,27 @@ pub enum SettingsError {
     /// A field that nothing would come of.
     #[error("the server `{0}` has `{1}`, {2}")]
     Unused(String, &'static str, &'static str),
+    /// Not a folder a server may be shown.
+    #[error("`{0}`: the folder `{1}` {2}")]
+    Folder(String, String, &'static str),
     /// Two servers of one name.
     #[error("two servers are called `{0}`")]
     Twice(String),
+}
+
+impl SettingsError {
+    /// The field of the section that it is about; empty for the whole of it.
+    pub const fn field(&self) -> &'static str {
+        match self {
+            Self::Name(_) | Self::Twice(_) => "name",
+            Self::Reach(_) => "",
+            Self::Unused(_, field, _) => field,
+            Self::Url(_) => "url",
+            Self::Header(_) => "headers",
+            Self::Oauth(..) => "oauth",
+            Self::Folder(..) => "folders",
+        }
+    }
 }
 
 /// How a server is reached.
@@ -120,6 +139,8 @@ pub struct ServerSettings {
     pub grants: Vec<McpGrant>,
     /// Hosts it may reach itself; for the starter.
     pub domain_allowlist: Vec<String>,
+    /// Folders of this machine that it sees, read-only; for the starter.
+    pub folders: Vec<String>,
     /// Limits.
     pub limits: ServerLimits,
 }
@@ -155,6 +176,7 @@ impl ServerSettings {
             idempotent: server.idempotent.iter().cloned().collect(),
             grants: server.grants.clone(),
             domain_allowlist: server.domain_allowlist.clone(),
+            folders: folders(server)?,
             limits: limits(server),
         })
     }
@@ -169,6 +191,26 @@ impl ServerSettings {
         };
         references.join(",")
     }
+}
+
+/// Folders of the kernel, of devices and of running programs are shown to no server, under whatever name.
+const CLOSED: [&str; 4] = ["/proc", "/sys", "/dev", "/run"];
+
+fn folders(server: &McpServer) -> Result<Vec<String>, SettingsError> {
+    for folder in &server.folders {
+        let refuse = |why| Err(SettingsError::Folder(server.name.clone(), folder.clone(), why));
+        let path = Path::new(folder);
+        if !path.is_absolute() || path.components().any(|part| part == Component::ParentDir) {
+            return refuse("is not an absolute path without `..`");
+        }
+        // A link is looked through, so that it opens nothing that its target does not.
+        let real = path.canonicalize();
+        let closed = |path: &Path| CLOSED.iter().any(|closed| path.starts_with(closed));
+        if closed(path) || real.is_ok_and(|real| closed(&real)) || path == Path::new("/") {
+            return refuse("is not shown to servers");
+        }
+    }
+    Ok(server.folders.clone())
 }
 
 fn named(name: &str, value: &Reference) -> String {
@@ -315,10 +357,15 @@ mod tests {
             json!({"name": "a", "url": "https://user:pass@h/"}),
             json!({"name": "a", "url": "http://h/", "headers": {"Mcp-Session-Id": "x"}}),
             json!({"name": "a", "url": "http://h/", "env": {"X": "y"}}),
+            json!({"name": "a", "url": "http://h/", "folders": ["/srv"]}),
+            json!({"name": "a", "url": "http://h/", "domain_allowlist": ["h.example"]}),
+            json!({"name": "a", "executable": "x", "folders": ["relative"]}),
+            json!({"name": "a", "executable": "x", "folders": ["/srv/../etc"]}),
+            json!({"name": "a", "executable": "x", "folders": ["/"]}),
+            json!({"name": "a", "executable": "x", "folders": ["/proc/self"]}),
+            json!({"name": "a", "executable": "x", "folders": ["/var/run"]}),
             json!({"name": "a", "executable": "x", "oauth": {}}),
             json!({"name": "a", "executable": "x", "config": {"depth": 3}}),
-            json!({"name": "a", "url": "http://h/", "domain_allowlist": ["h"]}),
-            json!({"name": "a", "url": "http://h/", "folders": ["/srv"]}),
             json!({"name": "a", "url": "http://h/", "oauth": {}}),
             json!({"name": "a", "url": "https://h/", "oauth": {}, "headers": {"Authorization": "x"}}),
             json!({"name": "a", "url": "https://h/", "oauth": {"grant": "client_credentials"}}),

@@ -26,6 +26,8 @@ pub struct StartSpec {
     pub env: Vec<(String, SecretString)>,
     /// Hosts it may reach itself, as the configuration states them.
     pub domain_allowlist: Vec<String>,
+    /// Folders of this machine that it sees, read-only and under their own paths.
+    pub folders: Vec<String>,
 }
 
 /// A process that could not be started.

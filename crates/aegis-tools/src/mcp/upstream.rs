@@ -182,6 +182,12 @@ impl Upstream {
         let _ = phase.wait_for(|phase| !matches!(phase, Phase::Starting)).await;
     }
 
+    /// Waits until it has ended for good, after it was told to stop.
+    pub(super) async fn stopped(&self) {
+        let mut phase = self.phase.subscribe();
+        let _ = phase.wait_for(|phase| matches!(phase, Phase::Stopped)).await;
+    }
+
     /// Keeps the server running until it is told to stop.
     pub(super) async fn run(self: Arc<Self>) {
         let mut failures = 0_u32;

@@ -1,13 +1,21 @@
 //! `aegis server …`, `aegis tool …` and `aegis mcp …`
 
-use clap::Subcommand;
+use std::path::PathBuf;
 
-use crate::later::Words;
+use clap::{Args, Subcommand};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Server {
-    /// Add a server (not in this version: the node's configuration names them)
-    Add(Words),
+    /// Add a server to those of the node's configuration: a program, an address, or a section from a file
+    #[command(
+        override_usage = "aegis server add NAME [OPTIONS] -- COMMAND [ARGUMENT]...\n       aegis server add NAME --url URL [OPTIONS]\n       aegis server add -f FILE"
+    )]
+    Add(Add),
+    /// Remove a server that was added, and end it
+    Remove {
+        /// Its name
+        server: String,
+    },
     /// List tool servers
     List,
     /// Show a server: its tools, and what changed since it was accepted
@@ -30,7 +38,7 @@ pub(crate) enum Server {
         #[arg(long)]
         callback_port: Option<u16>,
     },
-    /// Destroy the tokens of a server
+    /// Destroy the tokens of a server, and have them revoked where that can be had
     Logout {
         /// Its name
         server: String,
@@ -40,6 +48,31 @@ pub(crate) enum Server {
         /// Its name
         server: String,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Add {
+    /// Its name
+    #[arg(required_unless_present = "file", conflicts_with = "file")]
+    pub(crate) name: Option<String>,
+    /// Take the section from this file (- for standard input), as `spec.mcp_servers` has it
+    #[arg(short, long, conflicts_with_all = ["url", "env", "header", "folder", "program"])]
+    pub(crate) file: Option<PathBuf>,
+    /// The address, for a server on streamable HTTP
+    #[arg(long, conflicts_with = "program")]
+    pub(crate) url: Option<String>,
+    /// A variable of the program's environment: NAME=secret:PATH, or NAME=VALUE
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) env: Vec<String>,
+    /// A header of each request to the address: NAME=secret:PATH, or NAME=VALUE
+    #[arg(long, value_name = "NAME=VALUE", requires = "url")]
+    pub(crate) header: Vec<String>,
+    /// A folder of the node's machine that the program sees, read-only
+    #[arg(long)]
+    pub(crate) folder: Vec<String>,
+    /// The program and its arguments
+    #[arg(last = true, required_unless_present_any = ["file", "url"])]
+    pub(crate) program: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]

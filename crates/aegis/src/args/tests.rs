@@ -19,7 +19,7 @@ fn every_command_of_the_contract_parses() {
         agent generate --input TEXT --follow;\
         task execute AGENT --input {} --context @file --wait --follow;task list --agent-id ID --status failed --limit 20;\
         task status ID;task logs ID --follow --errors-only --verbose;task cancel ID --force;task remove ID;task replay ID;\
-        server list;server show NAME;server accept NAME HASH;server logs NAME;server add NAME --flag x;tool list;tool call NAME --agent AGENT --arguments {};mcp serve --agent AGENT;\
+        server list;server show NAME;server accept NAME HASH;server logs NAME;server add NAME --env K=secret:N --folder DIR -- COMMAND --flag x;server add NAME --url URL --header K=V;server add -f FILE;server remove NAME;tool list;tool call NAME --agent AGENT --arguments {};mcp serve --agent AGENT;\
         secret set NAME --from-file PATH;secret rotate NAME;secret list;secret delete NAME;volume list;volume show ID;volume files ID;volume get ID path;\
         audit query;audit prove 7;audit verify --data DIR --checkpoint COPY;audit export --to FILE;audit checkpoint;\
         trace list;trace show ID;explain agent.spec;schema agent;config show;config validate;config generate;\

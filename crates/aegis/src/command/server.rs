@@ -8,20 +8,31 @@ use aegis_api::{
     printable_text,
 };
 use aegis_core::{Diagnosis, ErrorCode};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use crate::args::{Global, Server, Tool};
-use crate::failure::Failure;
-use crate::output;
+use crate::args::{Add, Global, Server, Tool};
+use crate::failure::{Failure, invalid};
 use crate::table::table;
+use crate::{manifest, output};
 
 pub(super) async fn servers(global: &Global, command: Server) -> Result<(), Failure> {
     match command {
-        Server::Add(_) => Err(Diagnosis::capability_missing(
-            "`aegis server add` is not part of this version",
-            "add the server to `spec.mcp_servers` of the node's configuration, and start the node again",
-        )
-        .into()),
+        Server::Add(add) => {
+            let (section, file) = section(add)?;
+            let added = global.client()?.add_server(section, Some(&file)).await?;
+            output::show(global.output, &added, |added| {
+                let mut line =
+                    format!("Added server {} ({}, {} tools)", added.name, state(added), added.tools);
+                if let Some(reason) = &added.reason {
+                    line.push_str(&format!("\nreason: {}", printable_line(reason)));
+                }
+                line
+            })
+        }
+        Server::Remove { server } => {
+            global.client()?.remove_server(&server).await?;
+            output::text(&format!("Removed server {server}"))
+        }
         Server::List => {
             let page = global.client()?.servers().await?;
             output::show(global.output, &page, |page| {
@@ -40,8 +51,17 @@ pub(super) async fn servers(global: &Global, command: Server) -> Result<(), Fail
         }
         Server::Login { server, callback_port } => login::login(global, &server, callback_port).await,
         Server::Logout { server } => {
-            global.client()?.logout_server(&server).await?;
-            output::text(&format!("Signed out of server {server}"))
+            let signed_out = global.client()?.logout_server(&server).await?;
+            if let Some(reason) = &signed_out.reason {
+                output::note(&format!(
+                    "warning: its tokens are destroyed here and not revoked at the authorization server: {}",
+                    printable_line(reason)
+                ));
+            }
+            output::show(global.output, &signed_out, |signed_out| {
+                let revoked = if signed_out.revoked { ", and its tokens are revoked" } else { "" };
+                format!("Signed out of server {server}{revoked}")
+            })
         }
         Server::Logs { server } => {
             let page = global.client()?.server_logs(&server).await?;
@@ -110,6 +130,36 @@ async fn answering(
                 }
             }
         }
+    }
+}
+
+/// The section that a command line means, and what to call it.
+fn section(add: Add) -> Result<(String, String), Failure> {
+    if let Some(file) = &add.file {
+        return Ok((manifest::read_file(file)?, file.display().to_string()));
+    }
+    let pairs = |given: &[String]| given.iter().map(|pair| named(pair)).collect::<Result<Map<_, _>, _>>();
+    let mut section = Map::new();
+    section.insert("name".to_owned(), add.name.into());
+    let mut program = add.program.into_iter();
+    if let Some(executable) = program.next() {
+        section.insert("executable".to_owned(), executable.into());
+        section.insert("args".to_owned(), program.collect::<Vec<_>>().into());
+    }
+    if let Some(url) = add.url {
+        section.insert("url".to_owned(), url.into());
+    }
+    section.insert("env".to_owned(), pairs(&add.env)?.into());
+    section.insert("headers".to_owned(), pairs(&add.header)?.into());
+    section.insert("folders".to_owned(), add.folder.into());
+    let text = serde_json::to_string_pretty(&Value::Object(section)).unwrap_or_default();
+    Ok((text, "command line".to_owned()))
+}
+
+fn named(pair: &str) -> Result<(String, Value), Failure> {
+    match pair.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.into())),
+        _ => Err(invalid(format!("`{pair}` is not NAME=VALUE"), "write it like `TOKEN=secret:git-token`")),
     }
 }
 

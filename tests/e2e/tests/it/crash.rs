@@ -4,6 +4,7 @@
 
 mod judge;
 mod leftovers;
+mod open;
 mod seed;
 mod story;
 

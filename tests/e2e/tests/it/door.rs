@@ -3,6 +3,7 @@
 mod flood;
 mod inside;
 mod outside;
+mod restored;
 
 use std::io::{Read as _, Write as _};
 use std::time::{Duration, SystemTime};

@@ -60,7 +60,7 @@ fn harm(folder: &Path, statements: &[&str]) -> String {
 }
 
 /// A copy of a data folder, without what only takes room.
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap().flatten() {
         let target = to.join(entry.file_name());
@@ -288,7 +288,7 @@ async fn a_backup_goes_on_where_its_keys_are_brought_and_it_is_accepted() {
 }
 
 /// Accepts the restored journal in a daemon of its own, then goes on in the node's.
-fn accept_restored(node: &mut Node) {
+pub(crate) fn accept_restored(node: &mut Node) {
     let mut daemon =
         node.command(&["daemon", "start", "--accept-restored"]).spawn().expect("the daemon starts");
     let begun = std::time::Instant::now();

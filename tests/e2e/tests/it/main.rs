@@ -1,6 +1,8 @@
 //! Stories told to the real binary.
 
 #[cfg(test)]
+mod added_servers;
+#[cfg(test)]
 mod asked;
 #[cfg(test)]
 mod attacks;
@@ -76,5 +78,7 @@ mod streams;
 mod three_secrets;
 #[cfg(test)]
 mod tools;
+#[cfg(test)]
+mod upstreams;
 #[cfg(test)]
 mod validators;

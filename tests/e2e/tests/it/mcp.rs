@@ -57,7 +57,12 @@ fn names(listed: &Value) -> Vec<String> {
 }
 
 /// What a server answers to these calls with nothing between: its results, as the protocol writes them.
-fn direct(program: &str, args: &[String], env: &[(&str, &str)], calls: &[(&str, Value)]) -> Vec<Value> {
+pub(crate) fn direct(
+    program: &str,
+    args: &[String],
+    env: &[(&str, &str)],
+    calls: &[(&str, Value)],
+) -> Vec<Value> {
     let mut child = Command::new(program)
         .args(args)
         .envs(env.iter().copied())
@@ -120,7 +125,7 @@ fn plain(mut result: Value) -> Value {
 }
 
 /// Makes the calls both ways: through the real binary as a person who acts as an agent, and with nothing between.
-async fn alike(config: &str, tools: &str, direct: Vec<Value>, calls: &[(&str, Value)]) {
+pub(crate) async fn alike(config: &str, tools: &str, direct: Vec<Value>, calls: &[(&str, Value)]) {
     let names: Vec<&str> = calls.iter().map(|(tool, _)| *tool).collect();
     let node = Node::with(Script::new(|_| aegis_testkit::scripted_model::Reply::text("done")))
         .config(&format!("  mcp_servers:\n{config}{}", context(&names, "")))

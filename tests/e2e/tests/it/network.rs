@@ -3,7 +3,9 @@
 mod bytes;
 mod fetch;
 mod index;
+mod limits;
 mod server;
+mod servers;
 
 use aegis_e2e::Node;
 use aegis_testkit::scripted_model::{Reply, Rule, Script};
@@ -21,6 +23,27 @@ for name in ('NO_PROXY', 'no_proxy'): os.environ.pop(name, None)
 opener = request.build_opener(request.ProxyHandler({'http': 'http://127.0.0.1:3128'}))
 try: print('said:', opener.open(sys.argv[1]).read())
 except urllib.error.HTTPError as error: print('refused:', error, error.read().decode())";
+
+/// Holds a connection in the background, while the model reads on, and writes down when it is cut.
+const HOLDING: &str = "import os, socket, sys
+if os.fork(): sys.exit(0)
+os.setsid()
+for n in (0, 1, 2): os.close(n)
+s = socket.create_connection(('127.0.0.1', 3128))
+s.sendall(('GET %s HTTP/1.1\\r\\nHost: %s\\r\\nContent-Length: 99\\r\\n\\r\\n' % (sys.argv[1], sys.argv[1].split('/')[2])).encode())
+s.settimeout(60)
+try:
+    while s.recv(4096): pass
+except OSError: pass
+open('/workspace/cut', 'w').write('cut')
+";
+
+/// Waits until that is written down.
+const WAITING: &str = "import os, time
+for _ in range(200):
+    if os.path.exists('/workspace/cut'): break
+    time.sleep(0.1)
+print('seen:', os.path.exists('/workspace/cut'))";
 
 /// A model that runs these programs one after another, then answers.
 fn running(commands: Vec<Vec<String>>) -> Script {
@@ -175,29 +198,11 @@ async fn a_tunnel_is_cut_when_what_is_sensitive_comes_in_and_no_other_is_made() 
     let test = "a_tunnel_is_cut_when_what_is_sensitive_comes_in_and_no_other_is_made";
     let server = Server::start().await;
     let url = format!("http://localhost:{}/ok", server.port);
-    // It goes on in the background while the model reads on.
-    let holding = "import os, socket, sys
-if os.fork(): sys.exit(0)
-os.setsid()
-for n in (0, 1, 2): os.close(n)
-s = socket.create_connection(('127.0.0.1', 3128))
-s.sendall(('GET %s HTTP/1.1\\r\\nHost: %s\\r\\nContent-Length: 99\\r\\n\\r\\n' % (sys.argv[1], sys.argv[1].split('/')[2])).encode())
-s.settimeout(60)
-try:
-    while s.recv(4096): pass
-except OSError: pass
-open('/workspace/cut', 'w').write('cut')
-";
-    let waiting = "import os, time
-for _ in range(200):
-    if os.path.exists('/workspace/cut'): break
-    time.sleep(0.1)
-print('seen:', os.path.exists('/workspace/cut'))";
     let script = Script::rules(vec![
-        Rule::always(call(&python(holding, &[url.replace("/ok", "/slow")]))).when_tool_results(0),
+        Rule::always(call(&python(HOLDING, &[url.replace("/ok", "/slow")]))).when_tool_results(0),
         Rule::always(call(&python("import time; time.sleep(1)", &[]))).when_tool_results(1),
         Rule::always(Reply::call("fs.list", &json!({"path": "/workspace"}))).when_tool_results(2),
-        Rule::always(call(&python(waiting, &[]))).when_tool_results(3),
+        Rule::always(call(&python(WAITING, &[]))).when_tool_results(3),
         Rule::always(call(&python(ASKING, &[url]))).when_tool_results(4),
         Rule::always(Reply::text("done")),
     ]);

@@ -105,9 +105,14 @@ async fn a_soul_forbids_and_what_it_would_ask_for_is_refused() {
     let path = node.file("other.yaml", &manifest);
     let deployed = node.run(&["agent", "deploy", &path]).ok();
     assert!(deployed.stderr.contains("spec.soul.acceptance"), "{}", deployed.stderr);
-    for (field, value) in
-        [("acceptance", "[it is good]"), ("owner", "somebody"), ("gates", "{before: [ask]}")]
-    {
+    for (field, value) in [
+        ("acceptance", "[it is good]"),
+        ("owner", "somebody"),
+        ("gates", "{before: [ask]}"),
+        ("inputs", "{type: object}"),
+        ("failure_modes", "[{when: timeout, then: halt}]"),
+        ("safe_mode", "{instruction: Only read., tools: [fs.read]}"),
+    ] {
         let more = format!("{soul}    {field}: {value}\n");
         let path = node.file("other.yaml", &worker("other", &more));
         node.run(&["agent", "deploy", &path, "--force"]).ok();

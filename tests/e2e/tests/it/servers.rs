@@ -129,7 +129,7 @@ async fn every_path_of_a_served_call_is_checked() {
 }
 
 /// A server of our own: `look` tells what its process sees, and its description is what a file says.
-const OWN: &str = r#"
+pub(crate) const OWN: &str = r#"
 import json, os, sys
 here = os.path.dirname(os.path.abspath(__file__))
 def tools():

@@ -81,7 +81,9 @@ async fn a_person_signs_in_at_a_tool_server_and_no_token_is_seen_again() {
     }
     assert!(tool_lines(&run.stdout).len() >= 2);
 
-    node.run(&["server", "logout", "far"]).ok();
+    let told = node.run(&["server", "logout", "far"]).ok();
+    assert!(told.stdout.contains("its tokens are revoked"), "{}", told.stdout);
+    assert_eq!(far.revoked()[..2], ["refresh_token", "access_token"]);
     until("it is signed out", || shown().contains("aegis server login far"));
     let names = node.run(&["secret", "list"]).ok().stdout;
     assert!(!names.contains("oauth/far"), "{names}");
@@ -110,6 +112,37 @@ fn holding(folder: &std::path::Path, text: &str) -> Vec<String> {
         }
     }
     found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tokens_of_a_server_go_with_it() {
+    let far = OauthServer::start(OauthTricks::default()).await.unwrap();
+    let node = Node::with(calling(Vec::new())).start().await;
+    let section = node.file("far.yaml", &format!("name: far\nurl: {}\noauth: {{}}\n", far.url()));
+    node.run(&["server", "add", "-f", &section]).ok();
+    until("it says what it lacks", || {
+        node.run(&["server", "show", "far"]).ok().stdout.contains("aegis server login far")
+    });
+    login(&node, &far);
+    assert!(node.run(&["secret", "list"]).ok().stdout.contains("oauth/far"));
+    node.run(&["server", "remove", "far"]).ok();
+    assert_eq!(far.revoked(), ["refresh_token", "access_token"]);
+    assert!(!node.run(&["secret", "list"]).ok().stdout.contains("oauth/far"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_that_cannot_be_revoked_are_destroyed_here_and_that_is_told() {
+    let far = OauthServer::start(OauthTricks::default()).await.unwrap();
+    let node = node(&far, "{}").await;
+    let shown = || node.run(&["server", "show", "far"]).ok().stdout;
+    until("it says what it lacks", || shown().contains("aegis server login far"));
+    login(&node, &far);
+    far.turn(OauthTricks { revocation_fails: true, ..OauthTricks::default() });
+    let told = node.run(&["server", "logout", "far"]).ok();
+    assert!(told.stderr.contains("not revoked") && told.stderr.contains("503"), "{}", told.stderr);
+    assert!(!node.run(&["secret", "list"]).ok().stdout.contains("oauth/far"));
+    let signed_out = events(&node, "server.signed_out");
+    assert_eq!(signed_out[0]["body"]["revoked"], json!(null), "{signed_out:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

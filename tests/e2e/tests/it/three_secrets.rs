@@ -131,20 +131,21 @@ fn hostile() -> Script {
 }
 
 /// Processes whose environment or command line holds something, with what they run.
-fn holders(needles: &[String]) -> Vec<(String, &'static str)> {
+fn holders(needles: &[String]) -> Vec<(String, &'static str, u32)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
         let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let pid = entry.file_name().to_string_lossy().parse().unwrap_or(0);
         let holds = |bytes: &[u8]| {
             let text = String::from_utf8_lossy(bytes).into_owned();
             needles.iter().any(|needle| text.contains(needle.as_str()))
         };
         let words = String::from_utf8_lossy(&command).replace('\0', " ");
         if holds(&command) {
-            found.push((words.clone(), "command line"));
+            found.push((words.clone(), "command line", pid));
         }
         if holds(&std::fs::read(entry.path().join("environ")).unwrap_or_default()) {
-            found.push((words, "environment"));
+            found.push((words, "environment", pid));
         }
     }
     found
@@ -161,10 +162,66 @@ fn each_secret_is_with_its_server(folder: &Path) {
         let found = holders(&forms(secret));
         let own = format!("{}/server.py {name}", folder.display());
         assert!(!found.is_empty(), "{name} was given its secret");
-        for (command, place) in found {
+        for (command, place, _) in found {
             assert!(place == "environment" && command.contains(&own), "{place} of `{command}`");
         }
     }
+}
+
+/// The credential of another tenant under the name of the first's.
+const OTHERS: &str = "credential of the other tenant 77aa";
+
+fn of_other<'a>(words: &[&'a str]) -> Vec<&'a str> {
+    [&["--tenant", "other"], words].concat()
+}
+
+/// The same server for another tenant, alive beside the first's: a process of its own, whose environment and memory hold
+/// the other tenant's credential and none of the three.
+fn another_tenants_server_holds_none(node: &Node, manifest: &str, folder: &Path) {
+    fed(node, &of_other(&["secret", "set", "tools/first"]), OTHERS).ok();
+    let manifest = manifest.replace("[tell-first, tell-second, fs.write, cmd.run]", "[tell-first]");
+    let path = node.file("other.yaml", &manifest);
+    node.run(&of_other(&["agent", "deploy", &path])).ok();
+    let said = node.run(&of_other(&["tool", "call", "tell-first", "--agent", "served"])).ok();
+    assert!(said.stdout.contains("[secret:tools/first]") && !said.stdout.contains(OTHERS), "{}", said.stdout);
+    let program = format!("{}/server.py first", folder.display());
+    let found = holders(&forms(OTHERS));
+    let pids: Vec<u32> =
+        found.iter().filter(|(words, _, _)| words.contains(&program)).map(|(_, _, pid)| *pid).collect();
+    assert!(!pids.is_empty(), "the other tenant's server is alive: {found:?}");
+    for pid in pids {
+        let memory = memory_of(pid);
+        assert!(holds(&memory, &forms(OTHERS)), "its memory was read");
+        assert!(!holds(&memory, &needles()), "process {pid} holds a secret of another tenant");
+        let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
+        assert!(!holds(&environ, &needles()), "process {pid} was given a secret of another tenant");
+        let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+        assert!(!holds_any(&maps), "{maps}");
+    }
+}
+
+fn holds(bytes: &[u8], needles: &[String]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    needles.iter().any(|needle| text.contains(needle.as_str()))
+}
+
+/// What a process may write in its memory: its heap, its stack and what it mapped for itself.
+fn memory_of(pid: u32) -> Vec<u8> {
+    use std::io::{Read as _, Seek as _, SeekFrom};
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    let mut memory = std::fs::File::open(format!("/proc/{pid}/mem")).unwrap();
+    let mut bytes = Vec::new();
+    for line in
+        maps.lines().filter(|line| line.split(' ').nth(1).is_some_and(|rights| rights.starts_with("rw")))
+    {
+        let (from, to) = line.split(' ').next().unwrap().split_once('-').unwrap();
+        let place = |text: &str| u64::from_str_radix(text, 16).unwrap();
+        let mut part = vec![0; usize::try_from(place(to) - place(from)).unwrap()];
+        if memory.seek(SeekFrom::Start(place(from))).is_ok() && memory.read_exact(&mut part).is_ok() {
+            bytes.append(&mut part);
+        }
+    }
+    bytes
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -188,6 +245,7 @@ async fn three_secrets_said_again_are_with_nobody_else() {
     assert!(results.len() >= 6 && results[0].contains("[secret:tools/first]"), "{results:#?}");
     assert!(results[1].contains("[secret:tools/second]"), "{results:#?}");
     each_secret_is_with_its_server(folder.path());
+    another_tenants_server_holds_none(&node, &manifest, folder.path());
 
     let execution = crate::observe::newest_execution(&node);
     let texts = [

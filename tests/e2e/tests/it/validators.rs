@@ -5,7 +5,7 @@ use aegis_testkit::scripted_model::{Reply, Rule, Script};
 use serde_json::{Value, json};
 
 use crate::manifests::worker;
-use crate::observe::{follow, newest_execution, prompts, told_between};
+use crate::observe::{events, follow, newest_execution, prompts, told_between};
 
 /// Models of the judges beside the agent's own.
 const JUDGES: &str = "        - {alias: judge-a, model: judge-a}
@@ -117,6 +117,23 @@ async fn a_command_judges_by_its_exit_code_on_a_read_only_view() {
         "Validation: exit_code=PASS (score=1.0)",
     )
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_runs_code_of_the_workspace_is_marked_so() {
+    let validators = "  execution:
+    mode: one-shot
+    validation:
+      - {type: regex, pattern: done}
+      - {type: exit_code, command: [python3, /workspace/out.txt]}
+      - {type: script, command: [python3, /workspace/out.txt]}
+";
+    let script = agent("print('fine')", "done", ["", ""]);
+    let node = Node::with(script).start().await;
+    follow(&node, &worker("judged", validators)).ok();
+    let completed = events(&node, "validation.completed");
+    let marks: Vec<&Value> = completed.iter().map(|event| &event["body"]["self_attested"]).collect();
+    assert_eq!(marks, [&json!(false), &json!(true), &json!(true)], "{completed:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -138,6 +138,15 @@ impl SignInHttp {
     }
 }
 
+impl SignInHttp {
+    /// Sends a request of our own and gives the answer's status.
+    pub(super) async fn post(&self, request: reqwest::Request) -> Result<::http::StatusCode, String> {
+        self.places.check(request.url()).map_err(|error| error.to_string())?;
+        let answer = self.inner.execute(request).await;
+        answer.map(|answer| answer.status()).map_err(|error| error.without_url().to_string())
+    }
+}
+
 impl OAuthHttpClient for SignInHttp {
     fn execute(&self, request: OAuthHttpRequest) -> OAuthHttpClientFuture<'_> {
         Box::pin(self.send(request))

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use aegis_core::{Name, Tenant};
 use async_trait::async_trait;
+use reqwest::Url;
 use rmcp::transport::auth::{AuthError, CredentialStore, StoredCredentials};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
@@ -41,6 +42,9 @@ pub(super) struct Grant {
     pub(super) client_id: String,
     /// Who issued it: its tokens go nowhere else.
     pub(super) issuer: Option<String>,
+    /// The address they were granted for: they are shown to no other.
+    #[serde(default)]
+    pub(super) resource: Option<String>,
     pub(super) scopes: Vec<String>,
     /// Seconds since 1970.
     pub(super) received_at: Option<u64>,
@@ -54,12 +58,15 @@ pub(super) struct Kept {
     tokens: Arc<dyn Tokens>,
     tenant: Tenant,
     server: Name,
+    resource: String,
     saves: Arc<AtomicU32>,
 }
 
 impl Kept {
-    pub(super) fn new(tokens: Arc<dyn Tokens>, tenant: Tenant, server: Name) -> Self {
-        Self { tokens, tenant, server, saves: Arc::default() }
+    /// `resource` is the server's address.
+    pub(super) fn new(tokens: Arc<dyn Tokens>, tenant: Tenant, server: Name, resource: &str) -> Self {
+        let resource = Url::parse(resource).map_or_else(|_| resource.to_owned(), String::from);
+        Self { tokens, tenant, server, resource, saves: Arc::default() }
     }
     fn name(&self, part: &str) -> String {
         format!("oauth/{}/{part}", self.server)
@@ -92,6 +99,14 @@ impl Kept {
     }
     pub(super) async fn put_client_secret(&self, secret: Option<&str>) -> Result<(), String> {
         self.put(CLIENT_SECRET, secret).await
+    }
+    /// The tokens with their kinds (RFC 7009), the one that outlives the other first.
+    pub(super) async fn tokens(&self) -> Result<Vec<(&'static str, SecretString)>, String> {
+        let mut tokens = Vec::new();
+        for kind in [REFRESH_TOKEN, ACCESS_TOKEN] {
+            tokens.extend(self.read(kind).await?.map(|token| (kind, token)));
+        }
+        Ok(tokens)
     }
     /// Destroys all of it.
     pub(super) async fn forget(&self) -> Result<(), String> {
@@ -126,6 +141,7 @@ impl Kept {
         let grant = Grant {
             client_id: stored.client_id.clone(),
             issuer: stored.issuer.clone(),
+            resource: Some(self.resource.clone()),
             scopes: stored.granted_scopes.clone(),
             received_at: stored.token_received_at,
             expires_in: tokens.get("expires_in").and_then(Value::as_u64),

@@ -94,15 +94,6 @@ impl Authorizer {
         Ok(())
     }
 
-    /// Destroys what was granted. Whether the far side forgets it too is its own affair.
-    pub(in crate::mcp) async fn forget(&self) -> Result<(), SignInError> {
-        let mut state = self.state.lock().await;
-        state.held = None;
-        state.manager = None;
-        state.pending = None;
-        self.kept.forget().await.map_err(SignInError::Failed)
-    }
-
     /// What to ask for: what the configuration says, else what the server does; and what was granted before, if that
     /// was too little.
     async fn scopes(&self, found: &Discovered) -> Result<Vec<String>, SignInError> {

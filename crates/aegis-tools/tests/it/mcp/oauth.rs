@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use aegis_testkit::oauth::{OauthServer, OauthTricks};
-use aegis_tools::mcp::{CallOptions, McpError, PinStore, PlainStarter, ServerState};
+use aegis_tools::mcp::{CallOptions, McpError, PinStore, PlainStarter, Revocation, ServerState};
 use serde_json::{Value, json};
 
 use super::bench::{Bench, Memory, WAIT, bench_with, settings, tenant};
@@ -246,4 +246,67 @@ async fn a_server_on_a_private_network_is_signed_in_at_by_the_operators_word_alo
         };
         assert_eq!(said.contains("a sign-in may not reach"), refused, "{private_addresses}: {said}");
     }
+}
+
+#[tokio::test]
+async fn signing_out_revokes_what_was_granted() {
+    for confidential in [false, true] {
+        let (far, bench) = honest(json!({})).await;
+        far.turn(OauthTricks { confidential, ..OauthTricks::default() });
+        bench.sign_in(&far).await;
+        assert!(far.has_live_tokens());
+        let signed_out = bench.servers.logout(&tenant(), "far").await.unwrap();
+        assert_eq!(signed_out, Revocation::Revoked);
+        assert_eq!(far.revoked(), ["refresh_token", "access_token"]);
+        assert!(!far.has_live_tokens() && bench.memory.0.lock().unwrap().is_empty());
+        assert_eq!(bench.servers.logout(&tenant(), "far").await.unwrap(), Revocation::Nothing);
+    }
+}
+
+/// Where to revoke is the far side's word too: it is given no token that it did not issue, at no place that it may not
+/// name, and whatever it does the tokens are gone here.
+#[tokio::test]
+async fn what_cannot_be_revoked_is_gone_all_the_same_and_that_is_said() {
+    let thief = OauthServer::start(OauthTricks::default()).await.unwrap();
+    for (tricks, what) in [
+        (OauthTricks { no_revocation: true, ..OauthTricks::default() }, "revokes no tokens"),
+        (OauthTricks { revocation_fails: true, ..OauthTricks::default() }, "503"),
+        (
+            OauthTricks {
+                revocation_endpoint: Some("http://169.254.169.254/latest".to_owned()),
+                ..OauthTricks::default()
+            },
+            "https",
+        ),
+        (
+            OauthTricks { authorization_server: Some(thief.base()), ..OauthTricks::default() },
+            "another authorization server",
+        ),
+    ] {
+        let (far, bench) = honest(json!({})).await;
+        bench.sign_in(&far).await;
+        far.turn(tricks);
+        let Revocation::Failed(why) = bench.servers.logout(&tenant(), "far").await.unwrap() else {
+            panic!("revoked: {what}");
+        };
+        assert!(why.contains(what), "{why}");
+        assert!(bench.memory.0.lock().unwrap().is_empty(), "{what}");
+    }
+    assert!(!thief.requests().iter().any(|request| request == "POST /revoke"), "{:?}", thief.requests());
+}
+
+/// A server's name that leads to another address later gives that address nothing, though it names the same issuer.
+#[tokio::test]
+async fn tokens_of_one_address_are_not_shown_to_another() {
+    let (far, bench) = honest(json!({})).await;
+    bench.sign_in(&far).await;
+    bench.text("scopes").await.unwrap();
+    let thief = OauthServer::start(OauthTricks::default()).await.unwrap();
+    thief.turn(OauthTricks { authorization_server: Some(far.base()), ..OauthTricks::default() });
+    let elsewhere = node(&thief, json!({}), &bench.memory);
+    elsewhere.tools().await;
+    let refused = reason(elsewhere.text("echo_token").await);
+    assert!(refused.contains("aegis server login"), "{refused}");
+    assert!(elsewhere.record().contains("address_changed"), "{}", elsewhere.record());
+    assert!(elsewhere.memory.0.lock().unwrap().is_empty());
 }

@@ -60,6 +60,7 @@ async fn direct(
         args: args.to_vec(),
         env: Vec::new(),
         domain_allowlist: Vec::new(),
+        folders: Vec::new(),
     };
     let started = starter().start(spec).await.unwrap();
     let newest = ClientLifecycleMode::Auto {

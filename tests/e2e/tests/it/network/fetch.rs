@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::server::Server;
 use super::{connecting, is_root, kinds, loopback};
+use crate::door::{Peer, expect, make_key};
 use crate::observe::{can_run, events, follow, tool_results};
 
 /// A model that fetches these, one after another.
@@ -99,4 +100,23 @@ async fn without_a_network_nothing_is_fetched() {
     follow(&node, &manifest).ok();
     assert!(tool_results(&node)[0].contains("permits no connections"), "{:?}", tool_results(&node));
     assert!(server.seen().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signed_call_to_a_host_that_is_not_permitted_has_its_code() {
+    let domains = ["localhost".to_owned()];
+    let node = Node::with(fetching(&[])).config(&config(&domains, &[])).start().await;
+    let manifest = fetcher("peer", &domains);
+    if !is_root("a_signed_call_to_a_host_that_is_not_permitted_has_its_code") {
+        return;
+    }
+    node.deploy(&manifest);
+    let (_, key) = make_key(&node, "peer", "agent", Some("peer"));
+    let peer = Peer::attest(&node, &key, 1);
+    for (id, url) in [(1, "http://elsewhere.example/"), (2, "http://169.254.169.254/latest/meta-data/")] {
+        let answer = peer.call(&node, id, "web.fetch", json!({"url": url}));
+        expect(url, answer, (403, 2003, "DOMAIN_NOT_ALLOWED"));
+    }
+    let denied = events(&node, "action.denied");
+    assert_eq!(kinds(&denied, "DOMAIN_NOT_ALLOWED"), 2, "{denied:#?}");
 }
