@@ -82,6 +82,6 @@ async fn the_answer_to_a_call_of_a_tool_is_finished_like_others() {
     );
     let answer = node.raw(&request).await;
     for header in ["cache-control: no-store", "x-content-type-options: nosniff", "x-aegis-checkpoint-root"] {
-        assert!(answer.starts_with("HTTP/1.1 404") && answer.contains(header), "{header}: {answer}");
+        assert!(answer.starts_with("HTTP/1.1 403") && answer.contains(header), "{header}: {answer}");
     }
 }
