@@ -35,7 +35,7 @@ async fn without_authority_nothing_reaches_a_server() {
     node.deploy(&agent("[fs.read]").replace("1.0.0", "1.0.1"));
     let client = json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
     let hello = asked(&node, &key, "initialize", client);
-    assert_eq!(hello["result"]["capabilities"], json!({"tools": {}}), "{hello}");
+    assert_eq!(hello["result"]["capabilities"], json!({"logging": {}, "tools": {}}), "{hello}");
     for (method, params) in [
         ("resources/list", json!({})),
         ("resources/templates/list", json!({})),
