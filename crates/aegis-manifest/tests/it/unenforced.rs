@@ -3,7 +3,7 @@
 use aegis_manifest::{NodeFacts, parse_agent, parse_node_config};
 
 /// Sections of a node's configuration, each as a user writes it, and the name it is refused by.
-const NODE: [(&str, &str); 21] = [
+const NODE: [(&str, &str); 20] = [
     ("node: {id: one}", "node.id"),
     ("node: {type: edge}", "node.type"),
     ("node: {tags: [gpu]}", "node.tags"),
@@ -15,7 +15,6 @@ const NODE: [(&str, &str); 21] = [
     ("temporal: {address: 'temporal:7233'}", "temporal"),
     ("nats: {url: 'nats://nats'}", "nats"),
     ("governance: {config: {budget: 1}}", "governance.config"),
-    ("mcp_servers: [{name: a, executable: /a, grants: [sampling]}]", "mcp_servers[].grants"),
     ("mcp_servers: [{name: a, executable: /a, config: {b: 1}}]", "mcp_servers[].config"),
     ("observability: {metrics: {enabled: false}}", "observability.metrics"),
     ("observability: {tracing: {enabled: true}}", "observability.tracing"),

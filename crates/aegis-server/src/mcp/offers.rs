@@ -58,7 +58,7 @@ struct Asking<'a> {
 impl McpServer {
     /// What is declared to who asks: tools, and what servers of its agent have beside them.
     pub(super) async fn capabilities(&self, context: &RequestContext<RoleServer>) -> ServerCapabilities {
-        let mut declared = ServerCapabilities::builder().enable_tools().build();
+        let mut declared = ServerCapabilities::builder().enable_tools().enable_logging().build();
         let names = match Asker::of(context) {
             Ok(asker) => self.offered_to(&asker).await.unwrap_or_default(),
             Err(_) => BTreeSet::new(),
