@@ -45,7 +45,8 @@ deny:
 # Change what decides bit by bit, and see that a test notices each time; `just mutants -f FILE` takes one file alone
 mutants *arguments:
     @cargo mutants --version >/dev/null 2>&1 || { echo 'cargo-mutants is missing. Run: cargo install cargo-mutants --locked --version 27.1.0' >&2; exit 1; }
-    nice -n 19 cargo mutants -j 1 --no-shuffle --output "${CARGO_TARGET_DIR:-target}/mutants" {{arguments}}
+    CARGO_INCREMENTAL=1 CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_TEST_DEBUG=0 \
+        nice -n 19 cargo mutants -j 1 --no-shuffle --output "${CARGO_TARGET_DIR:-target}/mutants" {{arguments}}
 
 # Build, start and show AEGIS on this machine
 quickstart *arguments:

@@ -7,7 +7,7 @@
 pub(crate) mod calls;
 mod listening;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -165,6 +165,8 @@ pub(crate) struct Doors {
     coming: Mutex<HashMap<ExecutionId, Option<ApiKeyId>>>,
     /// Runs of callers that the daemon signs for, each with its caller's API key. They end with this daemon.
     expected: Mutex<HashMap<ExecutionId, Option<ApiKeyId>>>,
+    /// Keys that were revoked; none comes back.
+    ended: Mutex<HashSet<ApiKeyId>>,
     admits: OnceLock<Arc<dyn Admits>>,
 }
 
@@ -190,6 +192,11 @@ impl Doors {
             calls: TaskTracker::new(),
         });
         lock(&self.known).insert(execution, Arc::clone(&live));
+        if live.key.is_some_and(|key| self.is_ended(key)) {
+            // Its key was revoked while it began.
+            live.closed.cancel();
+            live.finished.cancel();
+        }
         OpenDoor { known: Arc::clone(&self.known), live, accepting: None }
     }
 
@@ -199,8 +206,15 @@ impl Doors {
         known.get(&execution).filter(|live| live.generation == generation).map(Arc::clone)
     }
 
-    /// Executions that an API key speaks for.
-    pub(crate) fn of_key(&self, key: ApiKeyId) -> Vec<ExecutionId> {
+    fn is_ended(&self, key: ApiKeyId) -> bool {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).contains(&key)
+    }
+
+    /// Takes nothing more for an API key, and gives the executions that it speaks for. What begins meanwhile opens no
+    /// door.
+    pub(crate) fn end_key(&self, key: ApiKeyId) -> Vec<ExecutionId> {
+        // Before the open doors are looked at: one that opens later finds it.
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
         let known = lock(&self.known);
         known.values().filter(|live| live.key == Some(key)).map(|live| live.execution).collect()
     }
@@ -215,12 +229,16 @@ impl Doors {
         self.expected.lock().unwrap_or_else(PoisonError::into_inner).remove(&execution)
     }
 
-    /// Keeps a place for a run of a program outside until its door is open; `None` if there are too many.
+    /// Keeps a place for a run of a program outside until its door is open; `None` if there are too many, or
+    /// the key was revoked.
     pub(crate) fn reserve(
         self: &Arc<Self>,
         execution: ExecutionId,
         key: Option<ApiKeyId>,
     ) -> Option<Reserved> {
+        if key.is_some_and(|key| self.is_ended(key)) {
+            return None;
+        }
         let mut coming = self.coming.lock().unwrap_or_else(PoisonError::into_inner);
         let mut outside = coming.clone();
         let known = lock(&self.known);
@@ -330,5 +348,8 @@ mod tests {
         );
         kept.clear();
         assert!(doors.reserve(execution(300), key(1)).is_some());
+        assert!(doors.end_key(key(1).unwrap()).is_empty());
+        assert!(doors.reserve(execution(301), key(1)).is_none(), "a revoked key opens nothing more");
+        assert!(doors.reserve(execution(302), key(2)).is_some());
     }
 }

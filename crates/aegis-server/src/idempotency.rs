@@ -3,7 +3,8 @@
 //! A key is reserved in the journal before the work and its answer is stored after it, so neither a crash between the
 //! two nor a second request at the same moment can start anything twice.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, Weak};
 
 use aegis_api::Problem;
 use aegis_core::{Diagnosis, ErrorCode, Sha256, Tenant};
@@ -22,26 +23,40 @@ use crate::app::App;
 const KEY_BYTES_MAX: usize = 255;
 /// How often one key may be tried anew after answers that say "later".
 const ATTEMPTS_MAX: u32 = 16;
-/// Locks that keep requests of one key in turn; keys share them by hash.
-const TURNS: usize = 64;
+/// Keys whose requests are under way at once; requests with further ones are refused.
+const KEYS_UNDER_WAY_MAX: usize = 4_096;
+/// Requests of one key that are under way or wait for each other; further ones are refused.
+const REQUESTS_BY_KEY_MAX: usize = 8;
 
 /// Lets requests of one key go one after another.
-pub(crate) struct Turns([Mutex<()>; TURNS]);
+///
+/// Each key has a turn of its own: nobody waits for another's key, least of all another tenant's.
+#[derive(Default)]
+pub(crate) struct Turns(std::sync::Mutex<ByKey>);
 
-impl Default for Turns {
-    fn default() -> Self {
-        Self(std::array::from_fn(|_| Mutex::new(())))
-    }
-}
+/// A key of a tenant, and its turn while anybody holds it or waits.
+type ByKey = HashMap<(Tenant, String), Weak<Mutex<()>>>;
 
 impl Turns {
-    fn of(&self, tenant: &Tenant, key: &str) -> &Mutex<()> {
-        let mut hasher = DefaultHasher::new();
-        (tenant.as_str(), key).hash(&mut hasher);
-        #[expect(clippy::cast_possible_truncation, reason = "a remainder below 64")]
-        let index = (hasher.finish() % TURNS as u64) as usize;
-        // INVARIANT: the remainder is below the length, so the first is never taken in its place.
-        self.0.get(index).unwrap_or(&self.0[0])
+    fn of(&self, tenant: &Tenant, key: &str) -> Result<Arc<Mutex<()>>, Diagnosis> {
+        let crowded = |what: &str| {
+            Diagnosis::new(ErrorCode::Overloaded, what).hint("wait for what is under way, then send it again")
+        };
+        let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.retain(|_, turn| turn.strong_count() > 0);
+        let name = (tenant.clone(), key.to_owned());
+        if let Some(turn) = turns.get(&name).and_then(Weak::upgrade) {
+            if Arc::strong_count(&turn) > REQUESTS_BY_KEY_MAX {
+                return Err(crowded("too many requests of this `Idempotency-Key` wait for each other"));
+            }
+            return Ok(turn);
+        }
+        if turns.len() >= KEYS_UNDER_WAY_MAX {
+            return Err(crowded("too many requests with an `Idempotency-Key` are under way"));
+        }
+        let turn = Arc::default();
+        turns.insert(name, Arc::downgrade(&turn));
+        Ok(turn)
     }
 }
 
@@ -70,7 +85,8 @@ where
         key.to_str().ok().filter(|key| !key.is_empty() && key.len() <= KEY_BYTES_MAX).ok_or_else(|| {
             Diagnosis::new(ErrorCode::InvalidInput, "`Idempotency-Key` is not 1 to 255 characters")
         })?;
-    let _turn = app.turns.of(&caller.tenant, key).lock().await;
+    let turn = app.turns.of(&caller.tenant, key)?;
+    let _turn = turn.lock().await;
     let attempt = match first_free(app, caller, key, request).await? {
         Slot::Answered(answer) => return replay(answer),
         Slot::Free(attempt) => attempt,
@@ -154,4 +170,24 @@ fn replay<T: DeserializeOwned>(answer: Remembered) -> Result<T, Refused> {
         return Ok(serde_json::from_value(answer.body).map_err(unread)?);
     }
     Err(Refused(Box::new(serde_json::from_value::<Problem>(answer.body).map_err(unread)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_key_of_each_tenant_has_a_turn_of_its_own_and_only_so_many_wait() {
+        let turns = Turns::default();
+        let (one, other) = (Tenant::default_tenant(), "other".parse::<Tenant>().unwrap());
+        let held: Vec<_> = (0..REQUESTS_BY_KEY_MAX).map(|_| turns.of(&one, "a").unwrap()).collect();
+        assert!(held.iter().all(|turn| Arc::ptr_eq(turn, &held[0])));
+        assert_eq!(turns.of(&one, "a").unwrap_err().code, ErrorCode::Overloaded);
+        for another in [turns.of(&other, "a").unwrap(), turns.of(&one, "b").unwrap()] {
+            assert!(!Arc::ptr_eq(&another, &held[0]));
+        }
+        drop(held);
+        assert!(turns.of(&one, "a").is_ok());
+        assert_eq!(turns.0.lock().unwrap().len(), 1, "what nobody waits for is forgotten");
+    }
 }

@@ -173,7 +173,9 @@ impl McpServer {
                 tracing::debug!(code = %denial.code, "an unknown tool was asked for");
                 return Err(unknown_tool(&request.name));
             }
-            Acted::Denied(denial) => CallToolResult::error(vec![ContentBlock::text(denied(&denial))]),
+            Acted::Denied(denial) | Acted::Withheld(denial) => {
+                CallToolResult::error(vec![ContentBlock::text(denied(&denial))])
+            }
             Acted::Interrupted => {
                 let told = "interrupted: it is not known whether this call took effect";
                 CallToolResult::error(vec![ContentBlock::text(told)])

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use aegis_core::{Body, Diagnosis, ErrorCode, Name, SecretUser, Tenant};
+use aegis_core::{Body, Diagnosis, Durability, ErrorCode, Name, SecretUser, Tenant};
 use aegis_kernel::port::{Append, Clock, Ids, Journal, Secrets};
 use aegis_manifest::NodeConfig;
 use aegis_manifest::node::McpServer;
@@ -49,17 +49,19 @@ pub(crate) struct Parts {
 /// What is in force of a section, or the field that is wrong and why.
 fn checked(server: &McpServer, home: &Path) -> Result<ServerSettings, (&'static str, String)> {
     let checked = ServerSettings::new(server).map_err(|error| (error.field(), error.to_string()))?;
-    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let home = real(home);
-    let own = checked.folders.iter().find(|folder| {
-        let folder = real(Path::new(folder));
-        home.starts_with(&folder) || folder.starts_with(&home)
-    });
+    let own = checked.folders.iter().find(|folder| is_own(Path::new(folder), home));
     own_network(&checked.name, &checked.domain_allowlist).map_err(|what| ("domain_allowlist", what))?;
     match own {
         Some(folder) => Err(("folders", format!("`{folder}` holds what is the node's own"))),
         None => Ok(checked),
     }
+}
+
+/// Whether a folder holds what is the node's own, or lies in it; links are looked through.
+fn is_own(folder: &Path, home: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let (folder, home) = (real(folder), real(home));
+    home.starts_with(&folder) || folder.starts_with(&home)
 }
 
 /// The rules of a server's own list.
@@ -117,6 +119,7 @@ pub(crate) fn open(
             sandbox: parts.sandbox,
             ids: Arc::clone(&parts.ids),
             network: network.clone(),
+            home: home.to_owned(),
         }),
         tokens: Arc::new(tokens::StoredTokens {
             secrets: parts.secrets.clone(),
@@ -170,7 +173,8 @@ impl NodeCredentials {
         let by = SecretUser::Server { server: server.to_string() };
         let body = Body::SecretUsed { reference, version, by, action: None };
         let events = fleet_events(self.clock.as_ref(), self.ids.as_ref(), std::iter::once(body));
-        let appended = self.journal.append(Append { tenant, ..events }).await;
+        let append = Append { tenant, durability: Durability::Power, ..events };
+        let appended = self.journal.append(append).await;
         appended.map_err(|error| format!("its use cannot be recorded: {error}"))?;
         told.insert(used);
         Ok(())

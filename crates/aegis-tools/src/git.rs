@@ -195,7 +195,8 @@ impl ToolHost for GitTools {
             Ok(Err(Failure::Told(message))) => Ok(ToolResult::error(message)),
             Ok(Err(Failure::Tool(error))) => Err(error),
             Err(_) => {
-                Ok(ToolResult::error(format!("it took longer than {} s{}", limit.as_secs(), sent.doubt())))
+                let told = format!("it took longer than {} s{}", limit.as_secs(), sent.doubt());
+                if sent.is_so() { Err(ToolError::Unanswered(told)) } else { Ok(ToolResult::error(told)) }
             }
         }
     }

@@ -42,6 +42,6 @@ pub use result::{Attachment, McpResult};
 pub use servers::{
     CallOptions, McpParts, McpServers, ServerEvents, ServerKey, ServerListChanges, ServerView,
 };
-pub use settings::{OauthSettings, Reach, ServerLimits, ServerSettings, SettingsError};
+pub use settings::{OauthSettings, Reach, ServerLimits, ServerSettings, SettingsError, shown_folder};
 pub use starter::{Credentials, PlainStarter, ServerProcess, StartError, StartSpec, Started, Starter};
 pub use upstream::ServerState;

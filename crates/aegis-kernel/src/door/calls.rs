@@ -40,6 +40,8 @@ pub(crate) enum Called {
     Answered(ToolResult),
     /// It was refused.
     Denied(Denial),
+    /// It was made, and refused for what came of it.
+    Withheld(Denial),
     /// It was given up; nobody knows whether it took effect.
     Interrupted,
 }
@@ -168,7 +170,8 @@ impl Live {
         };
         self.workers.give_back((ledger, authority));
         Ok(match settled {
-            Settled::Tool { denied: Some(denial), .. } | Settled::Denied(denial) => Called::Denied(denial),
+            Settled::Tool { denied: Some(denial), .. } => Called::Withheld(denial),
+            Settled::Denied(denial) => Called::Denied(denial),
             Settled::Tool { result, .. } => Called::Answered(result),
             Settled::Interrupted | Settled::Connection | Settled::Model(_) | Settled::ModelFailed(_) => {
                 Called::Interrupted

@@ -55,8 +55,10 @@ pub enum Acted {
     Answered(ToolResult),
     /// A server answered: what it gave, whole, as the protocol writes it.
     Whole(Value),
-    /// It was refused.
+    /// It was refused before it was made.
     Denied(Denial),
+    /// It was made, and refused for what came of it: its effect stays.
+    Withheld(Denial),
     /// It was given up; nobody knows whether it took effect.
     Interrupted,
 }
@@ -162,6 +164,7 @@ impl Kernel {
             },
             Called::Answered(result) => Acted::Answered(result),
             Called::Denied(denial) => Acted::Denied(denial),
+            Called::Withheld(denial) => Acted::Withheld(denial),
             Called::Interrupted => Acted::Interrupted,
         })
     }

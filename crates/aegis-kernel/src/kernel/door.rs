@@ -103,7 +103,9 @@ impl Kernel {
                     live.call(&self.services, admitted, wanted, Terms::default()).await.map_err(unwritten)?;
                 match called {
                     Called::Answered(result) => result_json(&result),
-                    Called::Denied(denial) => return Err(answering((&denial).into(), &envelope).into()),
+                    Called::Denied(denial) | Called::Withheld(denial) => {
+                        return Err(answering((&denial).into(), &envelope).into());
+                    }
                     Called::Interrupted => {
                         let told = "interrupted: it is not known whether this call took effect";
                         json!({"content": [{"type": "text", "text": told}], "isError": true})
@@ -167,7 +169,7 @@ impl Kernel {
 
     /// Ends the sessions, and the runs, that a key opened: it was revoked.
     pub async fn end_key(&self, caller: &Caller, key: ApiKeyId) {
-        for execution in self.services.doors.of_key(key) {
+        for execution in self.services.doors.end_key(key) {
             if let Err(error) = self.cancel(caller, execution, true).await {
                 tracing::warn!(%execution, error = %error.message, "a run of a revoked key is over already");
             }

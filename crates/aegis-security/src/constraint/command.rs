@@ -105,6 +105,23 @@ mod tests {
     }
 
     #[test]
+    fn a_name_is_to_be_given_in_full_where_that_could_help() {
+        let map = BTreeMap::from([
+            ("python3".to_owned(), list(&["/workspace/scripts/"])),
+            ("git".to_owned(), list(&["status"])),
+        ]);
+        for (argv, advised) in [
+            (["python3", "a.py"], true),
+            (["python3", "/tmp/a.py"], false),
+            (["python3", "-c"], false),
+            (["git", "push"], false),
+        ] {
+            let told = check_first_argument(&list(&argv), "/workspace", &map).unwrap_err();
+            assert_eq!(told.contains("in full"), advised, "{told}");
+        }
+    }
+
+    #[test]
     fn first_arguments_are_entries_or_paths_below_one() {
         let map = BTreeMap::from([
             ("git".to_owned(), list(&["status", "/workspace"])),

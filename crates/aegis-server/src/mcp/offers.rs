@@ -98,7 +98,7 @@ impl McpServer {
             self.act(&asking.asker, tool, arguments, asking.context).await.map_err(Missed::Failed)?;
         let mut whole = match acted {
             Acted::Whole(whole) => whole,
-            Acted::Denied(denial) => return Err(Missed::Denied(denial)),
+            Acted::Denied(denial) | Acted::Withheld(denial) => return Err(Missed::Denied(denial)),
             Acted::Answered(result) => return Err(failed(&result.content)),
             Acted::Interrupted => return Err(failed("interrupted: nobody waited for the answer any more")),
         };

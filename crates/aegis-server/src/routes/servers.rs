@@ -28,7 +28,7 @@ fn shown(app: &App, view: &ServerView) -> Server {
     let (state, protocol, reason) = match &view.state {
         State_::Starting => (ServerState::Starting, None, None),
         State_::Ready { protocol } => (ServerState::Ready, Some(protocol.clone()), None),
-        State_::Down { reason, .. } => (ServerState::Down, None, Some(reason.clone())),
+        State_::Down { reason, .. } => (ServerState::Down, None, Some(without_secrets(reason.clone()))),
         State_::Idle => (ServerState::Idle, None, None),
         State_::Stopped => (ServerState::Stopped, None, None),
     };

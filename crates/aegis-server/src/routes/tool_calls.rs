@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use aegis_api::{CallTool, ToolCalled};
-use aegis_core::{Body as Event, Diagnosis, ErrorCode, ExecutionId, Outcome, Sha256, StreamId};
+use aegis_core::{Body as Event, DenialCode, Diagnosis, ErrorCode, ExecutionId, Outcome, Sha256, StreamId};
 use aegis_kernel::port::{EventQuery, Listener};
 use aegis_kernel::{Act, Acted, Caller};
 use axum::Extension;
@@ -86,7 +86,8 @@ pub(super) async fn made(
     Ok(ToolCalled { execution_id: made.execution.to_string(), result })
 }
 
-/// Makes the call. Refused is what had no effect; what may have had one is made, whatever came of it.
+/// Makes the call. What was refused before it began is tried anew where that can help; what was made, or refused for what
+/// it gave, is made, whatever came of it.
 async fn called(
     app: &App,
     caller: &Caller,
@@ -105,7 +106,17 @@ async fn called(
         Ok(Acted::Whole(whole)) => result_of(whole),
         Ok(Acted::Answered(result)) => Ok(text_result(&result.content, result.is_error)),
         Ok(Acted::Denied(denial)) => {
-            return Err(Diagnosis::new(ErrorCode::PermissionDenied, denied(&denial)).into());
+            // What may be tried again later is not remembered as refused for good.
+            let code = match denial.code {
+                DenialCode::RateLimitExceeded | DenialCode::ExecutionNotActive => ErrorCode::Overloaded,
+                _ => ErrorCode::PermissionDenied,
+            };
+            return Err(Diagnosis::new(code, denied(&denial)).into());
+        }
+        Ok(Acted::Withheld(denial)) => {
+            let told = format!("the call was made, and its answer is withheld: {}", denied(&denial));
+            Err(Diagnosis::new(ErrorCode::PermissionDenied, told)
+                .hint("look at what it did before you call it again"))
         }
         Ok(Acted::Interrupted) => Err(interrupted()),
         Err(error) => Err(error),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use aegis_core::{ExecutionId, ExitStatus};
 use aegis_kernel::port::{Doors, Ids, Mount, Role, Sandbox as _, SandboxLimits, SandboxSpec, Sandboxed};
 use aegis_sandbox::ProcessSandbox;
-use aegis_tools::mcp::{ServerProcess, StartError, StartSpec, Started, Starter};
+use aegis_tools::mcp::{ServerProcess, StartError, StartSpec, Started, Starter, shown_folder};
 use async_trait::async_trait;
 use secrecy::ExposeSecret as _;
 use tokio::net::unix::pipe::{Receiver, Sender};
@@ -32,6 +32,8 @@ pub(super) struct SandboxStarter {
     pub(super) sandbox: Arc<ProcessSandbox>,
     pub(super) ids: Arc<dyn Ids>,
     pub(super) network: Arc<ServerNetwork>,
+    /// The node's own folder, which no server is shown.
+    pub(super) home: PathBuf,
 }
 
 #[async_trait]
@@ -75,17 +77,23 @@ impl SandboxStarter {
             env,
             cwd: WORKING_FOLDER.to_owned(),
             files: Vec::new(),
-            mounts: spec.folders.iter().map(|folder| mount(folder)).collect(),
+            mounts: spec.folders.iter().map(|folder| self.mount(folder)).collect::<Result<_, _>>()?,
             doors,
             uid: self.sandbox.uid_for(execution),
             limits: LIMITS,
             output_bytes_max: 0,
         })
     }
-}
 
-fn mount(folder: &str) -> Mount {
-    Mount { source: PathBuf::from(folder), target: folder.trim_end_matches('/').to_owned(), read_only: true }
+    /// Looked at again at each start: a link may lead elsewhere since.
+    fn mount(&self, folder: &str) -> Result<Mount, StartError> {
+        let refuse = |why: &str| StartError(format!("the folder `{folder}` {why}"));
+        let source = shown_folder(folder).map_err(refuse)?;
+        if super::is_own(&source, &self.home) {
+            return Err(refuse("holds what is the node's own"));
+        }
+        Ok(Mount { source, target: folder.trim_end_matches('/').to_owned(), read_only: true })
+    }
 }
 
 fn program(named: &str) -> Result<String, StartError> {

@@ -20,7 +20,7 @@ use aegis_security::egress::EgressRules;
 use aegis_security::rate::Admission;
 use aegis_tools::mcp::StartSpec;
 use async_trait::async_trait;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -30,6 +30,8 @@ use crate::fleet::fleet_events;
 const CONNECTIONS_MAX: u32 = 64;
 /// How long a refusal holds its place: whoever tries a great many hosts is on record, but not at any speed.
 const REFUSAL_PAUSE: Duration = Duration::from_millis(50);
+/// Connections of one program that are decided on at once; further ones wait.
+const DECIDING_MAX: usize = 16;
 /// How long the proxy may take to say that it has cut a connection.
 const CUT_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -112,6 +114,7 @@ impl ServerNetwork {
             own,
             volume: Arc::new(AtomicU64::new(node.bytes)),
             admission: Mutex::new(Admission::new(Some(rate), Some(CONNECTIONS_MAX))),
+            deciding: Semaphore::new(DECIDING_MAX),
             network: Arc::clone(self),
             closed: closed.clone(),
         });
@@ -141,6 +144,8 @@ struct Outlet {
     /// Bytes left to the program.
     volume: Arc<AtomicU64>,
     admission: Mutex<Admission>,
+    /// Connections that are decided on, refusals with their pause among them.
+    deciding: Semaphore,
     network: Arc<ServerNetwork>,
     closed: CancellationToken,
 }
@@ -240,6 +245,8 @@ struct Deciding(Arc<Outlet>);
 impl EgressPolicy for Deciding {
     async fn decide(&self, request: &EgressRequest) -> Result<EgressGrant, Denial> {
         let outlet = &self.0;
+        // Held through the pause of a refusal: nobody fills the record at any speed.
+        let _place = outlet.deciding.acquire().await;
         // Taken first: a change that comes in between is seen by who attends to the connection.
         let mut rules = outlet.network.rules.subscribe();
         let node = Arc::clone(&rules.borrow_and_update());

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::local::{self, Tip};
 use super::outside::Service;
 use super::settings::Remote;
-use super::wire::{Advertised, update, updated};
+use super::wire::{Advertised, Report, update, updated};
 use super::workshop::{Place as WorkPlace, Work};
 use super::{Failed, GitTools, not_done, recorder, unrecorded};
 use crate::files::place::{Failure, Place};
@@ -37,9 +37,13 @@ pub(super) struct Push {
 pub(super) struct Sent(AtomicBool);
 
 impl Sent {
+    pub(super) fn is_so(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+
     /// What to add to a failure.
     pub(super) fn doubt(&self) -> &'static str {
-        if self.0.load(Ordering::SeqCst) {
+        if self.is_so() {
             "; it was sent, and it is not known whether it took effect: look before you repeat it"
         } else {
             ""
@@ -79,9 +83,15 @@ impl GitTools {
         };
         recorder(context)?.push_bound(binding).await.map_err(unrecorded)?;
         sent.0.store(true, Ordering::SeqCst);
-        let doubtful = |error: String| failed(format!("{error}{}", sent.doubt()));
+        let unclear = |error: String| {
+            let told = format!("`{}`: {error}{}", remote.said.name, sent.doubt());
+            Failure::Tool(ToolError::Unanswered(told))
+        };
         let answer = outside.call(&remote, Service::Receive, (body, REPORT_BYTES_MAX), &sign_in).await;
-        updated(&answer.map_err(doubtful)?, &reference).map_err(failed)?;
+        updated(&answer.map_err(unclear)?, &reference).map_err(|report| match report {
+            Report::Refused(error) => failed(error),
+            Report::Unclear(error) => unclear(error),
+        })?;
         let was = former.map_or_else(|| "it is new there".to_owned(), |former| format!("it was at {former}"));
         let (branch, name, commit) = (asked.branch, &remote.said.name, tip.commit);
         Ok(ToolResult::ok(format!("pushed {commit} to `{branch}` of `{name}`; {was}")))

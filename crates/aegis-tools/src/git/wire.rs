@@ -128,18 +128,37 @@ pub(super) fn update(
 ///
 /// # Errors
 /// What it says instead.
-pub(super) fn updated(bytes: &[u8], reference: &str) -> Result<(), String> {
+///
+/// # Errors
+/// What it says instead, told apart by whether it certainly means that nothing was changed.
+pub(super) fn updated(bytes: &[u8], reference: &str) -> Result<(), Report> {
     let mut packets = Packets(bytes);
-    match packets.text()?.as_deref() {
+    let unclear = || Report::Unclear("it does not say what came of it".to_owned());
+    match packets.text().map_err(Report::Unclear)?.as_deref() {
         Some("unpack ok") => {}
-        Some(other) => return Err(format!("it says {}", foreign(other))),
-        None => return Err("it does not say what came of it".to_owned()),
+        Some(other) if other.starts_with("unpack ") => {
+            return Err(Report::Refused(format!("it says {}", foreign(other))));
+        }
+        Some(other) => return Err(Report::Unclear(format!("it says {}", foreign(other)))),
+        None => return Err(unclear()),
     }
-    match packets.text()?.as_deref() {
+    match packets.text().map_err(Report::Unclear)?.as_deref() {
         Some(line) if line.strip_prefix("ok ") == Some(reference) => Ok(()),
-        Some(other) => Err(format!("it says {}", foreign(other))),
-        None => Err("it does not say what came of it".to_owned()),
+        Some(other) if other.strip_prefix("ng ").and_then(|rest| rest.strip_prefix(reference)).is_some() => {
+            Err(Report::Refused(format!("it says {}", foreign(other))))
+        }
+        Some(other) => Err(Report::Unclear(format!("it says {}", foreign(other)))),
+        None => Err(unclear()),
     }
+}
+
+/// What a server says of an update but that it was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Report {
+    /// It was not made.
+    Refused(String),
+    /// Nobody knows.
+    Unclear(String),
 }
 
 /// Words of a server, as they may be shown: bounded, escaped, and told apart from ours.
@@ -247,13 +266,22 @@ mod tests {
         for lines in [
             &["unpack ok\n"][..],
             &["unpack ok\n", "ok refs/heads/b\n"],
-            &["unpack ok\n", "ng refs/heads/a non-fast-forward\n"],
-            &["unpack index-pack abnormal exit\n", "ok refs/heads/a\n"],
+            &["unpack ok\n", "ng refs/heads/b non-fast-forward\n"],
+            &["hello\n", "ok refs/heads/a\n"],
             &[],
         ] {
-            assert!(report(lines).is_err(), "{lines:?}");
+            assert!(matches!(report(lines), Err(Report::Unclear(_))), "{lines:?}");
         }
-        let said = report(&["unpack ok\n", "ng refs/heads/a \u{202e}evil\u{7}\n"]).unwrap_err();
+        for lines in [
+            &["unpack ok\n", "ng refs/heads/a non-fast-forward\n"],
+            &["unpack index-pack abnormal exit\n", "ok refs/heads/a\n"],
+        ] {
+            assert!(matches!(report(lines), Err(Report::Refused(_))), "{lines:?}");
+        }
+        let Err(Report::Refused(said)) = report(&["unpack ok\n", "ng refs/heads/a \u{202e}evil\u{7}\n"])
+        else {
+            panic!("it was refused")
+        };
         assert!(said.contains("not to be trusted") && !said.contains(['\u{202e}', '\u{7}']), "{said}");
     }
 

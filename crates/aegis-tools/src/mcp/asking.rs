@@ -13,6 +13,7 @@ use rmcp::service::InboundStreamOrigin;
 use serde_json::Value;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// A server that was told to give a call up may go on with it for this long, and ask.
 const GIVEN_UP_LINGERS: Duration = Duration::from_secs(60);
@@ -40,6 +41,7 @@ pub(super) struct UnderWay {
     listener: Option<Arc<dyn Listener>>,
     request: Mutex<Option<RequestId>>,
     asking: Mutex<Asking>,
+    over: CancellationToken,
 }
 
 /// How long a call's caller was asked so far.
@@ -115,6 +117,8 @@ impl Entered<'_> {
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
+        // What it still asks is asked in vain.
+        self.call.over.cancel();
         locked(&self.calls.under_way).retain(|call| !Arc::ptr_eq(call, &self.call));
         if !self.answered {
             *locked(&self.calls.given_up) = Some(Instant::now());
@@ -135,11 +139,15 @@ impl UnderWay {
         question: Question,
     ) -> Result<Value, Unanswered> {
         let _standing = Standing::begin(self);
-        listener.asked(question).await
+        tokio::select! {
+            biased;
+            () = self.over.cancelled() => Err(Unanswered::Refused("the call is over".to_owned())),
+            answer = listener.asked(question) => answer,
+        }
     }
 
     /// How long its caller was asked so far, and whether it still is.
-    fn asked_for(&self) -> (Duration, bool) {
+    pub(super) fn asked_for(&self) -> (Duration, bool) {
         let asking = locked(&self.asking);
         let now = asking.since.map_or(Duration::ZERO, |since| since.elapsed());
         (asking.total + now, asking.since.is_some())

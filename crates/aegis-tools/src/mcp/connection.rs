@@ -250,7 +250,8 @@ impl Connection {
         let _watched = Watched { handler: self.service.service(), token };
         let mut waiting = Waiting(Some(handle));
         let Some(handle) = waiting.0.as_mut() else { return Err(timed_out(true)) };
-        let mut put_off = Duration::ZERO;
+        // What was asked in former rounds has put the time off already.
+        let mut put_off = call.map(|call| call.call().asked_for().0).unwrap_or_default();
         let answered = loop {
             tokio::select! {
                 biased;

@@ -13,7 +13,7 @@ pub(super) fn is_callable(tool: &str) -> bool {
 
 /// AEGIS names of the tools of `servers`, by (server, tool). A tool that one server alone has keeps its name; else it
 /// is `server.tool`. Names of other tools (`reserved`) are never taken, and no name can be read in two ways: a name
-/// that looks like another server's prefixed tool is prefixed too.
+/// that looks like another server's prefixed tool, or like one of the node's own families (`fs.`), is prefixed too.
 pub(super) fn assign<'a>(
     servers: &[(&'a str, Vec<&'a str>)],
     reserved: &BTreeSet<String>,
@@ -25,7 +25,11 @@ pub(super) fn assign<'a>(
         }
     }
     let is_prefixed = |name: &str| {
-        name.split_once('.').is_some_and(|(prefix, _)| servers.iter().any(|(server, _)| *server == prefix))
+        let family = |other: &str, prefix| other.split_once('.').is_some_and(|(own, _)| own == prefix);
+        name.split_once('.').is_some_and(|(prefix, _)| {
+            servers.iter().any(|(server, _)| *server == prefix)
+                || reserved.iter().any(|other| family(other, prefix))
+        })
     };
     let mut names = BTreeMap::new();
     for (server, tools) in servers {
@@ -55,6 +59,9 @@ mod tests {
         assert_eq!(names[&("b", "echo")], "b.echo");
         assert_eq!(names[&("a", "read")], "read");
         assert_eq!(names[&("b", "fs.read")], "b.fs.read");
+        let peek = assign(&[("notes", vec!["fs.peek", "a.peek"])], &reserved);
+        assert_eq!(peek[&("notes", "fs.peek")], "notes.fs.peek", "`fs.*` means the node's own");
+        assert_eq!(peek[&("notes", "a.peek")], "a.peek");
         assert_eq!(names[&("fs", "write")], "write");
         assert!(!names.contains_key(&("fs", "echo")), "a reserved name was taken");
     }

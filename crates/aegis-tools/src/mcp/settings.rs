@@ -1,7 +1,7 @@
 //! A server's section of the node's configuration, checked.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use ::http::HeaderName;
@@ -196,19 +196,25 @@ impl ServerSettings {
 /// Folders of the kernel, of devices and of running programs are shown to no server, under whatever name.
 const CLOSED: [&str; 4] = ["/proc", "/sys", "/dev", "/run"];
 
+/// Where a folder that a server is shown lies now, links looked through, so that one opens nothing that its target does
+/// not. To be asked again whenever it is opened: a link may lead elsewhere since.
+///
+/// # Errors
+/// Why it is shown to no server.
+pub fn shown_folder(folder: &str) -> Result<PathBuf, &'static str> {
+    let path = Path::new(folder);
+    if !path.is_absolute() || path.components().any(|part| part == Component::ParentDir) {
+        return Err("is not an absolute path without `..`");
+    }
+    let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let closed = |path: &Path| path == Path::new("/") || CLOSED.iter().any(|closed| path.starts_with(closed));
+    if closed(path) || closed(&real) { Err("is not shown to servers") } else { Ok(real) }
+}
+
 fn folders(server: &McpServer) -> Result<Vec<String>, SettingsError> {
     for folder in &server.folders {
-        let refuse = |why| Err(SettingsError::Folder(server.name.clone(), folder.clone(), why));
-        let path = Path::new(folder);
-        if !path.is_absolute() || path.components().any(|part| part == Component::ParentDir) {
-            return refuse("is not an absolute path without `..`");
-        }
-        // A link is looked through, so that it opens nothing that its target does not.
-        let real = path.canonicalize();
-        let closed = |path: &Path| CLOSED.iter().any(|closed| path.starts_with(closed));
-        if closed(path) || real.is_ok_and(|real| closed(&real)) || path == Path::new("/") {
-            return refuse("is not shown to servers");
-        }
+        shown_folder(folder)
+            .map_err(|why| SettingsError::Folder(server.name.clone(), folder.clone(), why))?;
     }
     Ok(server.folders.clone())
 }

@@ -9,6 +9,7 @@
     reason = "a benchmark ends at the first failure and prints"
 )]
 
+mod governed;
 mod measure;
 mod programs;
 
@@ -43,6 +44,7 @@ async fn main() {
         runs(&mut table, node, "workspace", WORKSPACE);
         sustained(&mut table, node);
     });
+    governed::calls(&mut table).await;
     table.keep("node");
 }
 

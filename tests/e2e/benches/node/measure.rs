@@ -18,7 +18,7 @@ pub(crate) fn median(times: &[Duration]) -> Duration {
     percentile(times, 50)
 }
 
-fn percentile(times: &[Duration], percent: usize) -> Duration {
+pub(crate) fn percentile(times: &[Duration], percent: usize) -> Duration {
     let mut sorted = times.to_vec();
     sorted.sort_unstable();
     sorted.get(sorted.len().saturating_sub(1) * percent / 100).copied().unwrap_or_default()
@@ -64,7 +64,7 @@ impl Table {
             |baseline| (format!("{baseline:.1} {unit}"), format!("{:.2}", ours / baseline)),
         );
         let met = met(ours <= most);
-        println!("{what:<72} {ours:>6.1} {unit} {:>10} {base:>10} {ratio:>7}  ≤ {most:.0} {unit} {met}", "");
+        println!("{what:<72} {ours:>6.1} {unit} {:>10} {base:>10} {ratio:>7}  ≤ {most} {unit} {met}", "");
     }
 
     /// A rate that is to be `least` at least.

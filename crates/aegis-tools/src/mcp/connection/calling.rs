@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use aegis_kernel::port::{Given, Listener, LogLevel, QuestionKind};
 use rmcp::model::{
-    CallToolRequest, CallToolRequestParams, ClientRequest, ErrorCode, InputRequest, InputRequiredResult,
-    InputResponses, LoggingLevel, RequestMetaObject, ServerResult, SetLevelRequest, SetLevelRequestParams,
+    CallToolRequest, CallToolRequestParams, ClientRequest, ElicitRequestParams, ErrorCode, InputRequest,
+    InputRequiredResult, InputResponses, LoggingLevel, RequestMetaObject, ServerResult, SetLevelRequest,
+    SetLevelRequestParams,
 };
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
@@ -60,6 +61,7 @@ impl Connection {
         terms: Terms<'_>,
     ) -> Result<McpResult, McpError> {
         let mut deadline = Instant::now() + terms.time;
+        let cancel = terms.cancel;
         for _ in 0..INPUT_ROUNDS_MAX {
             let request = ClientRequest::CallToolRequest(CallToolRequest::new(params.clone()));
             let terms = Terms {
@@ -82,7 +84,11 @@ impl Connection {
                     }
                     params.request_state.clone_from(&asked.request_state);
                     let began = Instant::now();
-                    params.input_responses = self.input(asked, entered).await?;
+                    params.input_responses = tokio::select! {
+                        biased;
+                        () = cancel.cancelled() => return Err(McpError::Cancelled),
+                        given = self.input(asked, entered) => given?,
+                    };
                     // The time of the call stood still while its caller was asked.
                     deadline += began.elapsed();
                 }
@@ -98,6 +104,12 @@ impl Connection {
         asked: &'a InputRequiredResult,
     ) -> Result<Vec<(&'a String, QuestionKind, &'a InputRequest)>, McpError> {
         let requests = asked.input_requests.iter().flatten();
+        if requests.clone().any(|(_, request)| opens_an_address(request)) {
+            // Only forms were declared.
+            let (server, method) = (self.server.clone(), QuestionKind::Elicitation.method().to_owned());
+            let reason = "only forms are asked here, no addresses to open".to_owned();
+            return Err(McpError::Unanswered { server, method, reason });
+        }
         let questions: Option<Vec<_>> =
             requests.map(|(key, request)| Some((key, kind_of(request)?, request))).collect();
         match questions {
@@ -240,4 +252,10 @@ impl Connection {
 /// The SDK's name of a level.
 fn level_of(level: LogLevel) -> Option<LoggingLevel> {
     serde_json::to_value(level).and_then(serde_json::from_value).ok()
+}
+
+/// Whether a question is not a form but a page to open.
+fn opens_an_address(request: &InputRequest) -> bool {
+    let InputRequest::Elicitation(request) = request else { return false };
+    matches!(request.params, ElicitRequestParams::UrlElicitationParams { .. })
 }

@@ -12,7 +12,8 @@ const FIELDS_MAX: usize = 64;
 
 /// The answer to a question.
 pub(super) fn answer(asked: &ToolQuestion, accept_defaults: bool) -> Value {
-    if asked.method != "elicitation/create" {
+    // What has no form is a page to open: nobody agrees to that unseen.
+    if asked.method != "elicitation/create" || asked.params.get("requestedSchema").is_none() {
         return json!({"action": "decline"});
     }
     let form = Form::of(&asked.params);
@@ -277,6 +278,8 @@ mod tests {
             answer(&asked(open), true),
             json!({"action": "accept", "content": {"name": "John Doe", "ok": true}})
         );
+        let page = json!({"message": "Open it", "mode": "url", "url": "https://evil.example/", "elicitationId": "1"});
+        assert_eq!(answer(&asked(page), true), json!({"action": "decline"}), "no page is opened unseen");
         let sampling = ToolQuestion { method: "sampling/createMessage".to_owned(), ..asked(form()) };
         assert_eq!(answer(&sampling, true), json!({"action": "decline"}));
     }
