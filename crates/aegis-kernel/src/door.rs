@@ -111,8 +111,10 @@ impl TokenKeys {
         keep: impl FnOnce(&[u8; 32], &VerifyingKey) -> Result<(), E>,
     ) -> Result<String, E> {
         let mut ring = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let former = ring.rotate(next, now)?;
+        let mut rotated = ring.clone();
+        let former = rotated.rotate(next, now)?;
         keep(seed, &former)?;
+        *ring = rotated;
         Ok(ring.key_id().to_owned())
     }
 }
@@ -329,6 +331,20 @@ mod tests {
 
     fn execution(number: usize) -> ExecutionId {
         ExecutionId::from_uuid(Uuid::from_u128(number as u128 + 1))
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_kept_signs_nothing() {
+        let key = |seed: u8| SigningKey::from_seed(&[seed; 32]);
+        let keys = TokenKeys::new(KeyRing::new("node", key(1), []).unwrap());
+        let before = keys.with(|ring| ring.key_id().to_owned());
+        let rotate = |kept: Result<(), TokenError>| {
+            keys.rotate((key(2), &[2; 32]), Timestamp::from_micros(0), |_, _| kept)
+        };
+        assert!(rotate(Err(TokenError::TooManyKeys)).is_err());
+        assert_eq!(keys.with(|ring| ring.key_id().to_owned()), before);
+        let after = rotate(Ok(())).unwrap();
+        assert_ne!(after, before);
     }
 
     #[test]

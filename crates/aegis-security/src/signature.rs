@@ -22,6 +22,7 @@ pub enum SignatureError {
 }
 
 /// A private key. Its bytes are overwritten when it is dropped, and never shown.
+#[derive(Clone)]
 pub struct SigningKey(ed25519_dalek::SigningKey);
 
 impl SigningKey {

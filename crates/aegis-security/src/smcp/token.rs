@@ -102,7 +102,7 @@ pub struct VerifyingKey {
 }
 
 /// The key that signs tokens now, and former ones whose tokens are not over yet.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct KeyRing {
     issuer: String,
     audience: String,
