@@ -7,7 +7,7 @@ use super::{Peer, expect, make_key, outside, read, refusal, send, silent};
 use crate::manifests::worker;
 use crate::observe::{can_run, events, until};
 use crate::secrets::fed;
-use crate::servers::context;
+use crate::servers::{context, program_folder};
 
 /// A server whose tool takes its time.
 const SLOW: &str = r#"
@@ -40,10 +40,7 @@ for line in sys.stdin:
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_beyond_those_that_may_wait_are_refused() {
     const CALLS: u64 = 64;
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("server.py"), SLOW).unwrap();
-    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(folder.path(), readable).unwrap();
+    let folder = program_folder(SLOW);
     let path = folder.path().display();
     let config = format!(
         "  mcp_servers:\n    - name: slow\n      executable: python3\n      args: [{path}/server.py]\n      folders: [{path}]\n      \
