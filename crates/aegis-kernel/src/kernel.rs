@@ -10,6 +10,7 @@ mod served;
 mod types;
 mod volumes;
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -38,6 +39,8 @@ pub struct Kernel {
     services: Arc<Services>,
     rules: Arc<Rules>,
     scheduler: Scheduler,
+    /// Counts deployments and changes of agents: what was asked of the record since the last one need not be asked again.
+    agents_revision: Arc<AtomicU64>,
 }
 
 impl Kernel {
@@ -57,7 +60,8 @@ impl Kernel {
             bootstrap: Arc::clone(&settings.bootstrap),
             ports,
         };
-        Self { services: Arc::new(services), rules, scheduler: Scheduler::new() }
+        let agents_revision = Arc::new(AtomicU64::new(1));
+        Self { services: Arc::new(services), rules, scheduler: Scheduler::new(), agents_revision }
     }
 
     /// Clears what a former daemon left, resumes unfinished executions and begins to schedule.

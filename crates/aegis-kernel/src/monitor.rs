@@ -129,7 +129,12 @@ impl Monitor {
         let mut attempts = 0;
         let (permit, reserved, id) = 'pass: loop {
             authority.refresh(&self.rules);
-            let (signed, permit) = match self.ask(ledger, authority, action) {
+            let asked = match self.ask(ledger, authority, action) {
+                // Others act at the same doors. What is on record by now may say otherwise.
+                Err(_) if ledger.catch_up().await? => self.ask(ledger, authority, action),
+                asked => asked,
+            };
+            let (signed, permit) = match asked {
                 Ok(permitted) => permitted,
                 Err(denial) => return stages::record_denial(ledger, action, denial).await,
             };

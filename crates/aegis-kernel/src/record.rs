@@ -16,8 +16,6 @@ use crate::redaction::{Redaction, Unredactable};
 
 /// Events read from the journal at once.
 const PAGE: usize = 512;
-/// Events read first to catch up: others append few at a time.
-const CATCH_UP_PAGE: usize = 16;
 /// How often an append is tried again when another writer (a cancel, a call through the door) came first.
 const CONFLICT_RETRIES: u32 = 64;
 
@@ -144,6 +142,7 @@ impl Scribe {
 
 /// The record of one execution and its fold. One driver owns it; a cancel, and calls through the door, may be appended
 /// beside it, each by a ledger of its own.
+#[derive(Clone)]
 pub(crate) struct Ledger {
     pub(crate) scribe: Scribe,
     pub(crate) tenant: Tenant,
@@ -157,20 +156,18 @@ impl Ledger {
     /// Folds the stream of an execution.
     pub(crate) async fn open(scribe: Scribe, execution: ExecutionId) -> Result<Self, RecordError> {
         let stream = StreamId::Execution(execution);
-        let mut state = None;
+        let mut state: Option<State> = None;
         let mut created = None;
-        let mut after = None;
         loop {
-            let query = EventQuery { stream: Some(stream), after, limit: PAGE, ..EventQuery::default() };
-            let events = scribe.journal.events(&query).await?;
+            let known = state.as_ref().map(|state| state.position);
+            let events = later(&scribe, stream, known).await?;
             for event in &events {
                 state = match state {
                     Some(state) => Some(evolve(state, event)),
                     None => State::first(event).inspect(|_| created = Some(event.clone())),
                 };
-                after = Some(event.seq);
             }
-            if events.len() < PAGE {
+            if events.len() < PAGE || state.is_none() {
                 break;
             }
         }
@@ -212,7 +209,7 @@ impl Ledger {
         for _ in 0..CONFLICT_RETRIES {
             let bodies = decide(&self.state, input.clone())?;
             match self.append(bodies, blobs.clone(), durability).await {
-                Err(RecordError::Journal(JournalError::Conflict { .. })) => self.catch_up().await?,
+                Err(RecordError::Journal(JournalError::Conflict { .. })) => drop(self.catch_up().await?),
                 settled => return settled,
             }
         }
@@ -271,30 +268,18 @@ impl Ledger {
         }
     }
 
-    /// Folds in what others appended, such as a cancel.
-    pub(crate) async fn catch_up(&mut self) -> Result<(), RecordError> {
-        let mut query = EventQuery {
-            stream: Some(self.stream()),
-            newest_first: true,
-            limit: CATCH_UP_PAGE,
-            ..EventQuery::default()
-        };
-        let mut missed: Vec<Event> = Vec::new();
+    /// Folds in what others appended, such as a cancel; whether there was anything.
+    pub(crate) async fn catch_up(&mut self) -> Result<bool, RecordError> {
+        let before = self.state.position;
         loop {
-            let page = self.scribe.journal.events(&query).await?;
-            let whole = page.len() == query.limit;
-            let known = page.last().is_none_or(|oldest| oldest.stream_seq <= self.state.position + 1);
-            query.before = page.last().map(|oldest| oldest.seq);
-            query.limit = PAGE;
-            missed.extend(page.into_iter().filter(|event| event.stream_seq > self.state.position));
-            if known || !whole {
-                break;
+            let events = later(&self.scribe, self.stream(), Some(self.state.position)).await?;
+            for event in &events {
+                apply(&mut self.state, event);
+            }
+            if events.len() < PAGE {
+                return Ok(self.state.position > before);
             }
         }
-        for event in missed.iter().rev() {
-            apply(&mut self.state, event);
-        }
-        Ok(())
     }
 
     fn fold(&mut self, events: Vec<NewEvent>, appended: Appended) {
@@ -344,4 +329,10 @@ impl Ledger {
             _ => self.state.root,
         }
     }
+}
+
+/// A page of the events of a stream that follow its `position`, in order.
+async fn later(scribe: &Scribe, stream: StreamId, position: Option<u64>) -> Result<Vec<Event>, JournalError> {
+    let query = EventQuery { stream: Some(stream), past: position, limit: PAGE, ..EventQuery::default() };
+    scribe.journal.events(&query).await
 }

@@ -17,6 +17,8 @@ use crate::record::Scribe;
 pub(crate) struct TestJournal {
     /// How many appends from now on are refused as overload.
     pub(crate) refusals: AtomicU32,
+    /// How many appends after those find that somebody else came first.
+    pub(crate) conflicts: AtomicU32,
     taken: AtomicU64,
     kept: Mutex<Vec<NewEvent>>,
     blobs: Mutex<Vec<NewBlob>>,
@@ -65,10 +67,14 @@ fn nothing<T>() -> Result<T, JournalError> {
 #[async_trait]
 impl Journal for TestJournal {
     async fn append(&self, append: Append) -> Result<Appended, JournalError> {
-        let refused =
-            self.refusals.try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-        if refused.is_ok() {
+        let one_less = |left: u32| left.checked_sub(1);
+        if self.refusals.try_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok() {
             return Err(JournalError::Overloaded);
+        }
+        if self.conflicts.try_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok() {
+            let expected = append.expected.unwrap_or_default();
+            let stream = append.stream.to_string();
+            return Err(JournalError::Conflict { stream, expected, actual: expected + 1 });
         }
         let count = append.events.len() as u64;
         let before = self.taken.fetch_add(count, Ordering::Relaxed);
@@ -77,8 +83,9 @@ impl Journal for TestJournal {
         self.blobs.lock().unwrap().extend(append.blobs);
         Ok(Appended { seq: before + count, stream_seq: append.expected.unwrap_or_default() + count })
     }
+    /// Nobody else writes, so there is nothing that a ledger has not seen.
     async fn events(&self, _: &EventQuery) -> Result<Vec<Event>, JournalError> {
-        nothing()
+        Ok(Vec::new())
     }
     async fn blob(&self, _: StreamId, _: &BlobRef) -> Result<Bytes, JournalError> {
         nothing()

@@ -30,15 +30,15 @@ impl Workers {
         Self { execution, authority, tools, scribe, idle: Mutex::default() }
     }
 
-    /// One that knows what is recorded now; `None` if the rules that hold have no place for the execution.
+    /// One of them; `None` if the rules that hold have no place for the execution. What was recorded since its last
+    /// action it learns from the journal, which takes nothing from a ledger that is behind.
     ///
     /// # Errors
     /// If the record cannot be read.
     pub(crate) async fn take(&self, monitor: &Monitor) -> Result<Option<Worker>, RecordError> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        if let Some((mut ledger, authority)) = idle {
-            ledger.catch_up().await?;
-            return Ok(Some((ledger, authority)));
+        if let Some(worker) = idle {
+            return Ok(Some(worker));
         }
         let Ok(authority) = monitor.another(&self.authority, &self.tools) else { return Ok(None) };
         Ok(Some((Ledger::open(self.scribe.clone(), self.execution).await?, authority)))

@@ -130,7 +130,7 @@ impl Live {
             return Ok(Called::Denied(over()));
         };
         let listener = terms.listener.clone();
-        let listener = listener.map(|inner| Arc::new(Recorded::new(inner, &self.scribe, self.execution)));
+        let listener = listener.map(|inner| Arc::new(Recorded::new(inner, ledger.clone())));
         let context = ToolContext {
             execution: self.execution,
             workspace: Arc::clone(&self.workspace),
@@ -139,7 +139,7 @@ impl Live {
             tenant: ledger.tenant.clone(),
             record: None,
         };
-        let (home, context) = (&home, &context);
+        let (home, context, beside) = (&home, &context, ledger.clone());
         let perform = move |id: ActionId| async move {
             let Some(Home::Host(host, _)) = home else {
                 return Performed::Tool(Err(ToolError::Internal(format!("no tool `{}`", wanted.name))));
@@ -147,7 +147,7 @@ impl Live {
             if let Err(refused) = self.note_given(listener.as_deref(), &wanted.name).await {
                 return Performed::Tool(Err(refused));
             }
-            let notes = CallNotes::new(self.scribe.clone(), self.execution, id, &wanted.name);
+            let notes = CallNotes::new(beside, id, &wanted.name);
             let context = &ToolContext { record: Some(Arc::new(notes)), ..context.clone() };
             let cancel = CancellationToken::new();
             let mut call = host.call(context, wanted, &cancel);

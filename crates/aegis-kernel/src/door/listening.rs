@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use aegis_core::{ActorLink, Body, Durability, ExecutionId, Name, QuestionEnd};
+use aegis_core::{ActorLink, Body, Durability, Name, QuestionEnd};
 use async_trait::async_trait;
 use serde_json::Value;
 
 use crate::port::{Given, Listener, LogEntry, LogLevel, Question, QuestionKind, Unanswered};
-use crate::record::{Ledger, RecordError, Scribe};
+use crate::record::{Ledger, RecordError};
+use crate::redaction::Redaction;
 
 /// Most questions of one call.
 pub(crate) const QUESTIONS_MAX: usize = 16;
@@ -26,18 +27,20 @@ const LINE_BYTES_MAX: usize = 16 << 10;
 /// A listener, through the record.
 pub(super) struct Recorded {
     inner: Arc<dyn Listener>,
-    scribe: Scribe,
-    execution: ExecutionId,
+    /// One after the other: what is asked and answered stands in this order on record too.
+    ledger: tokio::sync::Mutex<Ledger>,
+    redaction: Arc<Redaction>,
     asked: AtomicUsize,
     logged: AtomicUsize,
 }
 
 impl Recorded {
-    pub(super) fn new(inner: Arc<dyn Listener>, scribe: &Scribe, execution: ExecutionId) -> Self {
+    /// `ledger` may be behind.
+    pub(super) fn new(inner: Arc<dyn Listener>, ledger: Ledger) -> Self {
         Self {
             inner,
-            scribe: scribe.clone(),
-            execution,
+            redaction: Arc::clone(&ledger.scribe.redaction),
+            ledger: tokio::sync::Mutex::new(ledger),
             asked: AtomicUsize::new(0),
             logged: AtomicUsize::new(0),
         }
@@ -45,7 +48,7 @@ impl Recorded {
 
     /// Without the tenant's secrets.
     fn redacted(&self, text: String) -> String {
-        self.scribe.redaction.redactor().redact(&text).into_owned()
+        self.redaction.redactor().redact(&text).into_owned()
     }
 
     fn redacted_json(&self, value: &Value) -> Option<Value> {
@@ -59,13 +62,16 @@ impl Recorded {
         text: Option<String>,
         body: impl FnOnce(Option<aegis_core::BlobRef>) -> Body,
     ) -> Result<(), RecordError> {
-        let mut ledger = Ledger::open(self.scribe.clone(), self.execution).await?;
+        let mut ledger = self.ledger.lock().await;
+        let caller = ledger.actor.clone();
         if let Some(name) = by {
-            ledger.actor = ledger.actor.clone().then(ActorLink::Server { name: name.clone() });
+            ledger.actor = caller.clone().then(ActorLink::Server { name: name.clone() });
         }
         let mut blobs = Vec::new();
         let blob = text.map(|text| ledger.scribe.blob(text, &mut blobs));
-        ledger.fact(body(blob), blobs, Durability::Process).await
+        let noted = ledger.fact(body(blob), blobs, Durability::Process).await;
+        ledger.actor = caller;
+        noted
     }
 
     async fn note_end(
@@ -158,7 +164,7 @@ impl Listener for Recorded {
             refused("the question cannot be recorded")
         };
         // A secret may have been set since the call began.
-        self.scribe.redaction.refresh().await.map_err(|error| unrecorded(error.into()))?;
+        self.redaction.refresh().await.map_err(|error| unrecorded(error.into()))?;
         question.params = self.redacted_json(&question.params).ok_or_else(|| refused("it is no JSON"))?;
         let text = question.params.to_string();
         let (server, method) = (question.server.clone(), question.kind.method());

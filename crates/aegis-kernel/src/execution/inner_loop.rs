@@ -97,7 +97,7 @@ impl Driver {
             tenant: self.ledger.tenant.clone(),
             record: None,
         };
-        let scribe = self.ledger.scribe.clone();
+        let beside = self.ledger.clone();
         let environment = command_environment(&self.blueprint.env).collect();
         let (live, stopper) = (&mut self.generation, self.stopper.clone());
         let (home, context, wanted) = (&home, &context, &call);
@@ -106,7 +106,7 @@ impl Driver {
                 Some(Home::Sandbox(_)) => run_command(live, &stopper, id, (wanted, environment)).await,
                 Some(Home::Host(host, _)) => {
                     let cancel = CancellationToken::new();
-                    let notes = CallNotes::new(scribe, context.execution, id, &wanted.name);
+                    let notes = CallNotes::new(beside, id, &wanted.name);
                     let context = &ToolContext { record: Some(Arc::new(notes)), ..context.clone() };
                     let mut call = host.call(context, wanted, &cancel);
                     tokio::select! {

@@ -1,6 +1,7 @@
 //! Calls of tools by people, and by programs that speak MCP: made in a run that acts as an agent, under its authority.
 //! The daemon signs them, as it signs what a model calls.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aegis_core::{
@@ -27,6 +28,8 @@ pub struct Acting {
     tenant: Tenant,
     digest: Sha256,
     signer: Mutex<KernelSigner>,
+    /// The revision of agents at which the agent was last seen to be the same.
+    seen: AtomicU64,
 }
 
 impl Acting {
@@ -114,7 +117,13 @@ impl Kernel {
         begun.await.map_err(|error| Diagnosis::internal(error.to_string()))?.map_err(plain)?;
         let live = self.services.doors.live(execution, 0);
         let live = live.ok_or_else(|| Diagnosis::internal("the run ended as it began"))?;
-        Ok(Acting { live, tenant: caller.tenant.clone(), digest, signer: Mutex::new(signer) })
+        Ok(Acting {
+            live,
+            tenant: caller.tenant.clone(),
+            digest,
+            signer: Mutex::new(signer),
+            seen: AtomicU64::new(0),
+        })
     }
 
     /// The tools that whoever acts as an agent may name.
@@ -130,12 +139,21 @@ impl Kernel {
         if acting.live.is_closed() {
             return false;
         }
+        // Read first: what changes while the record is asked is asked for again the next time.
+        let revision = self.agents_revision.load(Ordering::Acquire);
+        if acting.seen.load(Ordering::Acquire) == revision {
+            return true;
+        }
         let caller = Caller { tenant: acting.tenant.clone(), actor: Actor::default() };
         let selector = AgentSelector::Name { name: acting.live.agent.to_string(), version: None };
         let selected = self.select_agent(&caller, &selector).await;
-        selected.is_ok_and(|(agent, version)| {
+        let same = selected.is_ok_and(|(agent, version)| {
             agent.state != AgentState::Paused && version.digest == acting.digest
-        })
+        });
+        if same {
+            acting.seen.store(revision, Ordering::Release);
+        }
+        same
     }
 
     /// Passes a call through the monitor, and performs it if nothing refuses it.

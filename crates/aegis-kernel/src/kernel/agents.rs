@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use aegis_core::{Actor, AgentId, Body, Diagnosis, Durability, ErrorCode, Name, StreamId, Tenant};
 use aegis_manifest::node::SecurityContext;
@@ -158,8 +159,10 @@ impl Kernel {
             blobs,
             durability: Durability::Power,
         };
-        scribe.journal.append(append).await.map_err(unrecorded)?;
-        Ok(())
+        let appended = scribe.journal.append(append).await;
+        // Whether or not it was taken: one look too many does no harm.
+        self.agents_revision.fetch_add(1, Ordering::AcqRel);
+        appended.map(drop).map_err(unrecorded)
     }
 
     /// Refuses new executions of the agent until it is resumed. Pausing a paused agent changes nothing.
@@ -222,8 +225,10 @@ impl Kernel {
             blobs: Vec::new(),
             durability: Durability::Power,
         };
-        scribe.journal.append(append).await.map_err(unrecorded)?;
-        Ok(())
+        let appended = scribe.journal.append(append).await;
+        // Whether or not it was taken: one look too many does no harm.
+        self.agents_revision.fetch_add(1, Ordering::AcqRel);
+        appended.map(drop).map_err(unrecorded)
     }
 
     /// The agent and version a selector means: the caller's tenant first, then `platform`.

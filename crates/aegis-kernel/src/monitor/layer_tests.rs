@@ -1,6 +1,7 @@
 //! Layers of policy and their epochs, from the attacker's side.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aegis_core::{Body, Denial, DenialCode, Tenant, ToolCall, ToolResult};
@@ -14,7 +15,8 @@ use super::{
 };
 use crate::kernel::KernelSettings;
 use crate::policy::{NodePolicy, Rules};
-use crate::port::ToolFacts;
+use crate::port::{JournalError, ToolFacts};
+use crate::record::RecordError;
 use crate::test_journal::TestJournal;
 
 const PERMIT_ALL: &str = "permit(principal, action, resource);\n";
@@ -278,13 +280,22 @@ async fn pass(
     index: u32,
     journal: &Arc<TestJournal>,
 ) -> Settled {
+    try_pass(monitor, authority, index, journal).await.unwrap()
+}
+
+async fn try_pass(
+    monitor: &Monitor,
+    authority: &mut Authority,
+    index: u32,
+    journal: &Arc<TestJournal>,
+) -> Result<Settled, RecordError> {
     let mut ledger = waiting_ledger(journal.clone());
     let (call, facts) = (call("/workspace/a"), read_tool());
     let (envelope, session) = Signing::new().sign(&ledger, &call);
     let proof = Proof::Kernel { envelope: envelope.as_ref(), session: &session };
     let target = Target::Tool { turn: 0, index, call: &call, facts: Some(&facts), proof };
     let perform = |_| async { Performed::Tool(Ok(ToolResult::ok("text"))) };
-    monitor.pass(&mut ledger, authority, &Action { target, generation: 1 }, perform).await.unwrap()
+    monitor.pass(&mut ledger, authority, &Action { target, generation: 1 }, perform).await
 }
 
 fn narrowed() -> KernelSettings {
@@ -359,4 +370,56 @@ async fn a_reload_returns_when_no_intent_of_the_former_rules_can_follow() {
     reloading.await.unwrap();
     assert!(rules.hold(1).await.is_none(), "the former epoch is over");
     assert!(rules.hold(2).await.is_some());
+}
+
+#[tokio::test]
+async fn an_intent_gives_way_to_others_so_often_and_no_more() {
+    for (conflicts, performed) in [(0, true), (1, true), (64, true), (65, false), (66, false)] {
+        let (_rules, monitor, mut authority, journal) = running();
+        journal.conflicts.store(conflicts, Ordering::Relaxed);
+        let passed = try_pass(&monitor, &mut authority, 0, &journal).await;
+        assert_eq!(matches!(passed, Ok(Settled::Tool { .. })), performed, "{conflicts}");
+        if !performed {
+            assert_eq!(passed.unwrap_err(), RecordError::Journal(JournalError::Overloaded), "{conflicts}");
+            assert!(journal.bodies().is_empty(), "nothing is performed that is not on record");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_open_is_judged_by_the_rules_of_now() {
+    let (rules, monitor, mut authority, journal) = running();
+    let ledger = waiting_ledger(journal);
+    let (call, facts) = (call("/workspace/a"), read_tool());
+    let (envelope, session) = Signing::new().sign(&ledger, &call);
+    let proof = Proof::Kernel { envelope: envelope.as_ref(), session: &session };
+    let target = Target::Tool { turn: 0, index: 0, call: &call, facts: Some(&facts), proof };
+    let action = Action { target, generation: 1 };
+    assert_eq!(monitor.stands(&ledger, &mut authority, &action), Ok(()));
+    let mut changes = monitor.changes();
+    assert!(!changes.has_changed().unwrap());
+    rules.replace(narrowed()).await;
+    monitor.changed();
+    assert!(changes.has_changed().unwrap(), "who keeps something open is told");
+    changes.mark_unchanged();
+    let denial = monitor.stands(&ledger, &mut authority, &action).unwrap_err();
+    assert_eq!(denial.code, DenialCode::ToolNotAllowed);
+    // Nor does anything stay open of a generation that is over.
+    let over = Action { generation: 2, ..action };
+    rules.replace(settings(&config(""))).await;
+    let denial = monitor.stands(&ledger, &mut authority, &over).unwrap_err();
+    assert_eq!(denial.code, DenialCode::ExecutionNotActive);
+}
+
+#[test]
+fn rules_of_the_node_that_nobody_can_follow_are_told_by_their_field() {
+    let governed = |governance: &str| {
+        let text = format!(
+            "apiVersion: 100monkeys.ai/v1\nkind: NodeConfig\nmetadata: {{name: test}}\nspec:\n  governance: {governance}\n"
+        );
+        super::check_rules(&aegis_manifest::parse_node_config(&text, "c.yaml", &|_| None).unwrap().document)
+    };
+    assert_eq!(governed("{network: {allowlist: [pypi.org]}}"), Ok(()));
+    let problem = governed("{network: {trusted: ['a b']}}").unwrap_err();
+    assert!(problem.starts_with("spec.governance.network: ") && problem.contains("a b"), "{problem}");
 }

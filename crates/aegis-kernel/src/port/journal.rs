@@ -100,6 +100,8 @@ pub struct EventQuery {
     pub tenant: Option<Tenant>,
     /// Only of this stream.
     pub stream: Option<StreamId>,
+    /// Only with a greater `stream_seq`. For one stream alone: without [`EventQuery::stream`] it means nothing.
+    pub past: Option<u64>,
     /// Only of this trace.
     pub trace_id: Option<TraceId>,
     /// Only of these kinds; a kind that ends in `.*` means all that begin so. Empty means all.

@@ -64,6 +64,18 @@ mod tests {
             meant.iter().for_each(|host| assert!(compiled.matches(host), "{pattern} {host}"));
             not_meant.iter().for_each(|host| assert!(!compiled.matches(host), "{pattern} {host}"));
         }
+        for host in ["my-host.a_b.example.org", "_dmarc.example.org", "1.example.org"] {
+            assert!(DomainPattern::new("*.example.org").unwrap().matches(host), "{host}");
+        }
+        let (label, four) = ("a".repeat(63), "a".repeat(61));
+        let longest = [label.as_str(), &label, &label, &four].join(".");
+        assert_eq!(longest.len(), 253);
+        for (host, meant) in [(format!("{label}.org"), true), (format!("{label}a.org"), false)] {
+            assert_eq!(DomainPattern::new(&host).is_ok(), meant, "a label has at most 63 bytes");
+        }
+        for (host, meant) in [(longest.clone(), true), (format!("{longest}a"), false)] {
+            assert_eq!(DomainPattern::new(&host).is_ok(), meant, "a name has at most 253 bytes");
+        }
         for wrong in ["", "*", "*.", "a..b", "*.*.org", "a b", "exämple.org", "a*.org"] {
             assert!(DomainPattern::new(wrong).is_err(), "{wrong}");
         }

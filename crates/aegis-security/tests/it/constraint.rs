@@ -269,6 +269,9 @@ fn rules_that_cannot_be_understood_are_refused_whole() {
     ] {
         assert!(SecurityContext::new("ci", vec![capability("*"), wrong.clone()], &[]).is_err(), "{wrong:?}");
     }
+    let most =
+        Capability { rate_limit: Some(RateLimit { calls: 10_000, per_seconds: 1 }), ..capability("*") };
+    assert!(SecurityContext::new("ci", vec![most], &[]).is_ok());
     assert!(SecurityContext::new("ci", vec![], &list(&["fs*"])).is_err());
 }
 

@@ -62,6 +62,7 @@ pub(super) async fn events(
             .map(|text| text.parse())
             .transpose()
             .map_err(|error: aegis_core::EventError| wrong(error.to_string()))?,
+        past: None,
         trace_id: filter
             .trace_id
             .map(|text| text.parse())

@@ -11,8 +11,8 @@ pub(crate) trait Row: Serialize + DeserializeOwned + PartialEq {
     const TABLE: &'static str;
     /// Reads the records whose ids stand in a JSON array.
     const SELECT: &'static str;
-    /// Writes the records of a JSON array of `{id, record}`.
-    const UPSERT: &'static str;
+    /// Writes the records of a JSON array of `{id, record}`, which stands between the two halves.
+    const UPSERT: [&'static str; 2];
     /// Reads every record in the order of ids.
     const ALL: &'static str;
     /// Deletes every record.
@@ -26,10 +26,12 @@ macro_rules! rows {
             const SELECT: &'static str = concat!(
                 "SELECT id, record FROM ", $table, " WHERE id IN (SELECT value FROM json_each(?1))"
             );
-            const UPSERT: &'static str = concat!(
-                "INSERT INTO ", $table, " (id, record) SELECT value ->> '$.id', value -> '$.record' \
-                 FROM json_each(?1) WHERE true ON CONFLICT (id) DO UPDATE SET record = excluded.record"
-            );
+            const UPSERT: [&'static str; 2] = [
+                concat!(
+                    "INSERT INTO ", $table, " (id, record) SELECT value ->> '$.id', value -> '$.record' FROM json_each("
+                ),
+                ") WHERE true ON CONFLICT (id) DO UPDATE SET record = excluded.record",
+            ];
             const ALL: &'static str = concat!("SELECT id, record FROM ", $table, " ORDER BY id");
             const CLEAR: &'static str = concat!("DELETE FROM ", $table);
         }

@@ -1,7 +1,5 @@
 //! One batch: read positions and records, stage, write, commit, answer.
 
-use std::sync::LazyLock;
-
 use aegis_core::{Body, Durability, Sha256};
 use aegis_kernel::port::{Append, Appended, JournalError};
 use sqlx::{Row as _, SqliteConnection};
@@ -18,12 +16,20 @@ use crate::seal::seal_blob;
 
 /// Rows of one insert; a statement costs more than a row.
 const ROWS_MANY: usize = 32;
+/// Events of a batch whose statements are kept prepared, at most.
+const EVENTS_COMMON: usize = 4;
+/// And its blobs.
+const BLOBS_COMMON: usize = 8;
 /// Records of a projection in one statement.
 const RECORDS_AT_ONCE: usize = 256;
 /// How long an idempotency key is remembered, in microseconds.
 const IDEMPOTENCY_MICROS: i64 = 24 * 3600 * 1_000_000;
 /// How long a look at the free disk counts.
 const DISK_CHECK_EVERY: std::time::Duration = std::time::Duration::from_millis(500);
+const SET_FULL: &str = "PRAGMA synchronous = FULL; PRAGMA synchronous";
+const SET_NORMAL: &str = "PRAGMA synchronous = NORMAL; PRAGMA synchronous";
+const BEGIN_FULL: &str = "PRAGMA synchronous = FULL; PRAGMA synchronous; BEGIN IMMEDIATE";
+const BEGIN_NORMAL: &str = "PRAGMA synchronous = NORMAL; PRAGMA synchronous; BEGIN IMMEDIATE";
 /// SQLite's result code for a full disk.
 const SQLITE_FULL: &str = "13";
 
@@ -101,20 +107,11 @@ impl Writer {
                 return Ok(());
             }
         };
-        if let Err(error) = self.set_synchronous(power).await {
-            answers.fail(&store_error(&error));
-            return Err(self.fail("set its durability", &error));
+        if let Err(error) = self.begin(power).await {
+            return self.roll_back(error, answers).await;
         }
         if let Err(error) = self.write(&staged, batch.idempotent, &mut answers).await {
             return self.roll_back(error, answers).await;
-        }
-        if let Err(error) = sqlx::query("COMMIT").execute(&mut self.connection).await {
-            // Pages reach the disk here: a full one shows here, before anything was synced, and can be undone.
-            if is_full(&error) {
-                return self.roll_back(error, answers).await;
-            }
-            answers.fail(&store_error(&error));
-            return Err(self.fail("commit", &error));
         }
         self.committed(staged, power);
         answers.send();
@@ -207,10 +204,19 @@ impl Writer {
 
     /// Sets what a commit waits for and reads it back: a setting that did not take would lose acknowledged events.
     pub(super) async fn set_synchronous(&mut self, power: bool) -> Result<(), sqlx::Error> {
-        let (set, wanted) =
-            if power { ("PRAGMA synchronous = FULL", 2) } else { ("PRAGMA synchronous = NORMAL", 1) };
-        sqlx::query(set).execute(&mut self.connection).await?;
-        let is: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut self.connection).await?;
+        self.synchronous(power, if power { SET_FULL } else { SET_NORMAL }).await
+    }
+
+    /// The same with the beginning of a transaction, in one turn of the connection's thread: turns are what a lone
+    /// append waits for, beside its sync.
+    async fn begin(&mut self, power: bool) -> Result<(), sqlx::Error> {
+        self.synchronous(power, if power { BEGIN_FULL } else { BEGIN_NORMAL }).await
+    }
+
+    async fn synchronous(&mut self, power: bool, sql: &'static str) -> Result<(), sqlx::Error> {
+        let wanted = if power { 2 } else { 1 };
+        let rows = sqlx::query(sql).fetch_all(&mut self.connection).await?;
+        let is: i64 = rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)?;
         if is == wanted {
             Ok(())
         } else {
@@ -218,33 +224,38 @@ impl Writer {
         }
     }
 
+    /// Writes everything in the transaction that was begun, and commits it.
     async fn write(
         &mut self,
         staged: &Staged,
         idempotent: Vec<(Idempotent, Answer<Option<Remembered>>)>,
         answers: &mut Answers,
     ) -> Result<(), sqlx::Error> {
-        let connection = &mut self.connection;
-        sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
-        insert_events(connection, &staged.events).await?;
-        insert_blobs(connection, &staged.blobs).await?;
-        for (stream, copy, key) in &staged.new_keys {
-            sqlx::query("INSERT INTO stream_keys (stream, copy, key) VALUES (?1, ?2, ?3)")
-                .bind(stream.to_string())
-                .bind(*copy)
-                .bind(*key)
-                .execute(&mut *connection)
-                .await?;
-        }
-        store_changed(connection, &mut self.state.projections).await?;
         for (entry, answer) in idempotent {
-            let known = remember(connection, entry).await?;
+            let known = remember(&mut self.connection, entry).await?;
             answers.idempotent.push((answer, known));
         }
-        if !staged.events.is_empty() {
-            head::advance(connection, &staged.frontier).await?;
+        let mut script = Script::new("");
+        insert_events(&mut script, &staged.events);
+        insert_blobs(&mut script, &staged.blobs);
+        for (stream, copy, key) in &staged.new_keys {
+            script.push("INSERT INTO stream_keys (stream, copy, key) VALUES (");
+            script
+                .push_bind(stream.to_string())
+                .push(",")
+                .push_bind(*copy)
+                .push(",")
+                .push_bind(*key)
+                .push(");");
         }
-        Ok(())
+        store_changed(&mut script, &mut self.state.projections);
+        if !staged.events.is_empty() {
+            head::advance(&mut script, &staged.frontier);
+        }
+        script.push("COMMIT");
+        // Only what comes often in the same shape is worth a place among the prepared statements.
+        let common = staged.events.len() <= EVENTS_COMMON && staged.blobs.len() <= BLOBS_COMMON;
+        script.build().persistent(common).execute(&mut self.connection).await.map(drop)
     }
 
     /// Undoes a transaction that could not be written. A full disk refuses the batch; anything else below ends the
@@ -347,64 +358,41 @@ const fn begins_something(body: &Body) -> bool {
     matches!(body, Body::ActionIntended { .. } | Body::ExecutionCreated { .. } | Body::AgentDeployed { .. })
 }
 
-fn event_insert(rows: usize) -> String {
-    let values = vec!["(?,?,?,?,?,?,?,?,?)"; rows].join(",");
-    format!(
-        "INSERT INTO events (seq, stream, stream_seq, tenant, kind, at, trace_id, hash, leaf) VALUES {values}"
-    )
-}
-static INSERT_ONE: LazyLock<String> = LazyLock::new(|| event_insert(1));
-static INSERT_MANY: LazyLock<String> = LazyLock::new(|| event_insert(ROWS_MANY));
+/// Statements that the connection's thread executes in one turn.
+pub(super) type Script = sqlx::QueryBuilder<sqlx::Sqlite>;
 
-async fn insert_events(connection: &mut SqliteConnection, rows: &[EventRow]) -> Result<(), sqlx::Error> {
-    let (many, rest) = rows.as_chunks::<ROWS_MANY>();
-    let pieces = many.iter().map(|piece| (INSERT_MANY.as_str(), piece.as_slice()));
-    // A remainder of some size is its own statement: prepared once per size, then cached.
-    let rest_sql = event_insert(rest.len());
-    for (sql, piece) in pieces {
-        bind_events(sqlx::query(sql), piece).execute(&mut *connection).await?;
-    }
-    match rest {
-        [] => Ok(()),
-        [_] => bind_events(sqlx::query(INSERT_ONE.as_str()), rest).execute(connection).await.map(|_| ()),
-        _ => bind_events(sqlx::query(sqlx::AssertSqlSafe(rest_sql)), rest)
-            .execute(connection)
-            .await
-            .map(|_| ()),
+fn insert_events(script: &mut Script, rows: &[EventRow]) {
+    for piece in rows.chunks(ROWS_MANY) {
+        script.push("INSERT INTO events (seq, stream, stream_seq, tenant, kind, at, trace_id, hash, leaf) ");
+        script.push_values(piece, |mut values, row| {
+            let event = &row.event;
+            values
+                .push_bind(event.seq.cast_signed())
+                .push_bind(row.stream.clone())
+                .push_bind(event.stream_seq.cast_signed())
+                .push_bind(event.tenant.as_str().to_owned())
+                .push_bind(event.body.kind())
+                .push_bind(event.at.micros())
+                .push_bind(event.span.trace_id.as_bytes().to_vec())
+                .push_bind(row.hash.to_vec())
+                .push_bind(row.leaf.clone());
+        });
+        script.push(";");
     }
 }
 
-type Query<'q> = sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
-
-fn bind_events<'q>(mut query: Query<'q>, rows: &[EventRow]) -> Query<'q> {
-    for row in rows {
-        let event = &row.event;
-        query = query
-            .bind(event.seq.cast_signed())
-            .bind(row.stream.clone())
-            .bind(event.stream_seq.cast_signed())
-            .bind(event.tenant.as_str().to_owned())
-            .bind(event.body.kind())
-            .bind(event.at.micros())
-            .bind(event.span.trace_id.as_bytes().to_vec())
-            .bind(row.hash.to_vec())
-            .bind(row.leaf.clone());
-    }
-    query
-}
-
-async fn insert_blobs(connection: &mut SqliteConnection, blobs: &[BlobRow]) -> Result<(), sqlx::Error> {
+fn insert_blobs(script: &mut Script, blobs: &[BlobRow]) {
     for piece in blobs.chunks(ROWS_MANY) {
-        let mut insert = sqlx::QueryBuilder::new("INSERT INTO blobs (id, stream, copy, sealed) ");
-        insert.push_values(piece, |mut row, blob| {
-            row.push_bind(blob.id.uuid().as_bytes().to_vec())
+        script.push("INSERT INTO blobs (id, stream, copy, sealed) ");
+        script.push_values(piece, |mut values, blob| {
+            values
+                .push_bind(blob.id.uuid().as_bytes().to_vec())
                 .push_bind(blob.stream.clone())
                 .push_bind(blob.copy)
                 .push_bind(blob.sealed.clone());
         });
-        insert.build().execute(&mut *connection).await?;
+        script.push(";");
     }
-    Ok(())
 }
 
 /// Answers with what is known of a key, or remembers it.
@@ -459,24 +447,18 @@ async fn load_table<R: Row>(
 }
 
 /// Stores every changed record.
-pub(super) async fn store_changed(
-    connection: &mut SqliteConnection,
-    projections: &mut Projections,
-) -> Result<(), sqlx::Error> {
-    store_table(connection, &mut projections.agents).await?;
-    store_table(connection, &mut projections.versions).await?;
-    store_table(connection, &mut projections.executions).await?;
-    store_table(connection, &mut projections.iterations).await?;
-    store_table(connection, &mut projections.volumes).await?;
-    store_table(connection, &mut projections.costs).await
+pub(super) fn store_changed(script: &mut Script, projections: &mut Projections) {
+    store_table(script, &mut projections.agents);
+    store_table(script, &mut projections.versions);
+    store_table(script, &mut projections.executions);
+    store_table(script, &mut projections.iterations);
+    store_table(script, &mut projections.volumes);
+    store_table(script, &mut projections.costs);
 }
 
-async fn store_table<R: Row>(
-    connection: &mut SqliteConnection,
-    table: &mut Table<R>,
-) -> Result<(), sqlx::Error> {
+fn store_table<R: Row>(script: &mut Script, table: &mut Table<R>) {
+    let [before, after] = R::UPSERT;
     for records in table.take_changed(RECORDS_AT_ONCE) {
-        sqlx::query(R::UPSERT).bind(records).execute(&mut *connection).await?;
+        script.push(before).push_bind(records).push(after).push(";");
     }
-    Ok(())
 }

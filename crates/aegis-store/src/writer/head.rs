@@ -3,6 +3,7 @@
 use aegis_security::merkle::Frontier;
 use sqlx::{Row, SqliteConnection};
 
+use super::batch::Script;
 use crate::error::OpenError;
 
 /// The one row of `journal_head`.
@@ -51,15 +52,9 @@ impl StoredHead {
 }
 
 /// Moves the head: the last statement of a batch.
-pub(super) async fn advance(
-    connection: &mut SqliteConnection,
-    frontier: &Frontier,
-) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE journal_head SET next_seq = ?1, frontier = ?2, root = ?3 WHERE one = 1")
-        .bind(frontier.size().cast_signed())
-        .bind(frontier.to_bytes())
-        .bind(frontier.root().as_bytes().to_vec())
-        .execute(connection)
-        .await?;
-    Ok(())
+pub(super) fn advance(script: &mut Script, frontier: &Frontier) {
+    script.push("UPDATE journal_head SET next_seq = ").push_bind(frontier.size().cast_signed());
+    script.push(", frontier = ").push_bind(frontier.to_bytes());
+    script.push(", root = ").push_bind(frontier.root().as_bytes().to_vec());
+    script.push(" WHERE one = 1;");
 }

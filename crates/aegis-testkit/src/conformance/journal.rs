@@ -159,6 +159,8 @@ async fn queries_filter_and_page(journal: &dyn Journal) {
     assert_eq!(count(kinds("execution")).await, 0);
     assert_eq!(count(EventQuery { after: Some(seqs[1]), ..EventQuery::default() }).await, 6);
     assert_eq!(count(EventQuery { before: Some(seqs[1]), ..EventQuery::default() }).await, 3);
+    assert_eq!(count(EventQuery { past: Some(7), ..EventQuery::default() }).await, 3);
+    assert_eq!(count(EventQuery { past: Some(10), ..EventQuery::default() }).await, 0);
     assert_eq!(count(EventQuery { tenant: Some(Tenant::platform()), ..EventQuery::default() }).await, 0);
     let since = Some(begin.plus_millis(2000));
     let until = Some(begin.plus_millis(4000));
@@ -166,6 +168,9 @@ async fn queries_filter_and_page(journal: &dyn Journal) {
     let newest = EventQuery { stream: Some(stream), newest_first: true, limit: 3, ..EventQuery::default() };
     let newest = journal.events(&newest).await.unwrap();
     assert_eq!(newest.iter().map(|event| event.seq).collect::<Vec<_>>(), [seqs[4], seqs[4] - 1, seqs[3]]);
+    let next = EventQuery { stream: Some(stream), past: Some(3), limit: 2, ..EventQuery::default() };
+    let next = journal.events(&next).await.unwrap();
+    assert_eq!(next.iter().map(|event| event.stream_seq).collect::<Vec<_>>(), [4, 5]);
     let of_trace = EventQuery { trace_id: Some(newest[0].span.trace_id), limit: 10, ..EventQuery::default() };
     assert_eq!(journal.events(&of_trace).await.unwrap(), newest[..1]);
 }
