@@ -420,6 +420,6 @@ fn rules_of_the_node_that_nobody_can_follow_are_told_by_their_field() {
         super::check_rules(&aegis_manifest::parse_node_config(&text, "c.yaml", &|_| None).unwrap().document)
     };
     assert_eq!(governed("{network: {allowlist: [pypi.org]}}"), Ok(()));
-    let problem = governed("{network: {trusted: ['a b']}}").unwrap_err();
-    assert!(problem.starts_with("spec.governance.network: ") && problem.contains("a b"), "{problem}");
+    let problem = governed("{network: {allowlist: ['10.1.2.3/8']}}").unwrap_err();
+    assert!(problem.starts_with("spec.governance.network: ") && problem.contains("10.1.2.3/8"), "{problem}");
 }

@@ -14,8 +14,8 @@ use aegis_core::{
 use aegis_manifest::{AgentManifest, NodeConfig};
 use aegis_security::signature::{self, SigningKey};
 use aegis_security::smcp::checks::{self, Admitted, Recorded, Session};
-use aegis_security::smcp::{Envelope, Grant, KernelCall, KernelSigner, KeyRing, SmcpError};
-use serde_json::json;
+use aegis_security::smcp::{Envelope, Grant, KernelCall, KernelSigner, KeyRing, Protocol, SmcpError};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{Action, Authority, Limiter, Member, Monitor, Performed, Proof, Settled, Target};
@@ -30,6 +30,8 @@ use crate::test_journal::{TestJournal, scribe};
 const ROUNDS: u64 = 64;
 /// Tool calls of one turn: as many as are taken from a model.
 const CALLS: u32 = 32;
+/// Of the session's key.
+const SESSION_SEED: [u8; 32] = [6; 32];
 const MANIFEST: &str = "apiVersion: 100monkeys.ai/v1
 kind: Agent
 metadata: {name: a, version: 1.0.0}
@@ -125,7 +127,7 @@ impl Signing {
         };
         let ledger = waiting_ledger(Arc::new(TestJournal::starting_at(5)));
         let now = ledger.scribe.clock.now();
-        let signer = KernelSigner::new([6; 32].into(), &ring, &grant, now).unwrap();
+        let signer = KernelSigner::new(SESSION_SEED.into(), &ring, &grant, now).unwrap();
         Self { tokens: Arc::new(TokenKeys::new(ring)), signer }
     }
 
@@ -142,11 +144,25 @@ impl Signing {
 
     /// A call as a program signs it, once it has passed the door.
     pub(super) fn admit(&self, ledger: &Ledger, call: &ToolCall) -> Admitted {
+        self.admitted(ledger, self.sign(ledger, call).0.unwrap())
+    }
+
+    /// The same of a call that is signed without arguments.
+    pub(super) fn admit_bare(&self, ledger: &Ledger, tool: &str) -> Admitted {
+        let signed = self.sign(ledger, &ToolCall { id: "1".into(), name: tool.into(), arguments: json!({}) });
+        let signed = signed.0.unwrap().to_json();
+        let token = signed.get("security_token").and_then(Value::as_str).unwrap();
+        let mut payload = signed.get("payload").cloned().unwrap();
+        payload.pointer_mut("/params").and_then(Value::as_object_mut).unwrap().remove("arguments");
+        let key = SigningKey::from_seed(&SESSION_SEED);
         let now = ledger.scribe.clock.now();
-        let (envelope, session) = self.sign(ledger, call);
+        self.admitted(ledger, Envelope::sign(Protocol::Smcp, token, payload, now, &key).unwrap())
+    }
+
+    fn admitted(&self, ledger: &Ledger, envelope: Envelope) -> Admitted {
+        let (now, session) = (ledger.scribe.clock.now(), self.signer.session());
         let here = workload(ledger.execution, 1);
-        let authenticated =
-            self.tokens.with(|keys| checks::authenticate(envelope.unwrap(), keys, Some(&here), now));
+        let authenticated = self.tokens.with(|keys| checks::authenticate(envelope, keys, Some(&here), now));
         let verified = checks::verify(authenticated.unwrap(), Some(&session), now).unwrap();
         checks::admit(verified, Recorded::New).unwrap()
     }

@@ -437,3 +437,48 @@ async fn what_was_given_up_is_unknown_and_not_asked_again() {
     };
     assert!(journal.text(&told).starts_with("interrupted: "));
 }
+
+#[tokio::test]
+async fn an_intent_holds_the_envelope_it_was_permitted_for_without_secrets() {
+    for (redactor, redacted, kept) in [
+        (Redactor::default(), false, SECRET),
+        (Redactor::new([("key", SECRET)]).unwrap(), true, "[secret:key]"),
+    ] {
+        let signing = Signing::new();
+        let (mut ledger, journal) = waiting();
+        let call = call("fs.read", json!({"path": SECRET}));
+        let (envelope, session) = signing.sign(&ledger, &call);
+        let proof = Proof::Kernel { envelope: envelope.as_ref(), session: &session };
+        let target = Target::Tool { turn: 0, index: 0, call: &call, facts: None, proof };
+        let action = Action { target, generation: 1 };
+        let signed = stages::authenticate(&ledger, &action, &signing.tokens).unwrap();
+        ledger.scribe.redaction = crate::redaction::Redaction::knowing(redactor);
+        stages::record_intent(&mut ledger, &action, &permit(None, Vec::new()), signed).await.unwrap();
+        let [Body::ActionIntended { intent: Intent::Tool { envelope: Some(signed), .. }, .. }] =
+            &journal.bodies()[..]
+        else {
+            panic!("{:?}", journal.bodies())
+        };
+        assert_eq!(signed.redacted, redacted, "whoever checks the signature must know");
+        let text = journal.text(signed.text.as_ref().unwrap());
+        assert!(text.contains(kept), "{text}");
+        assert_eq!(text.contains(SECRET), !redacted, "{text}");
+        if !redacted {
+            assert_eq!(text, envelope.unwrap().to_json().to_string());
+        }
+    }
+}
+
+#[test]
+fn a_call_that_was_signed_without_arguments_has_none() {
+    let signing = Signing::new();
+    let (ledger, _) = waiting();
+    let admitted = signing.admit_bare(&ledger, "fs.list");
+    for (arguments, permitted) in [(json!({}), true), (json!({"path": "/"}), false), (json!([]), false)] {
+        let call = call("fs.list", arguments);
+        let target =
+            Target::Tool { turn: 0, index: 0, call: &call, facts: None, proof: Proof::Client(&admitted) };
+        let signed = stages::authenticate(&ledger, &Action { target, generation: 1 }, &signing.tokens);
+        assert_eq!(signed.is_ok(), permitted, "{call:?}: {signed:?}");
+    }
+}

@@ -208,6 +208,17 @@ mod tests {
     }
 
     #[test]
+    fn paths_are_as_long_as_the_kernel_takes_and_no_longer() {
+        let part = "a".repeat(COMPONENT_BYTES_MAX);
+        assert_eq!(normalise(&format!("/{part}")), Ok(format!("/{part}")));
+        assert_eq!(normalise(&format!("/{part}a")), Err(PathError::Long));
+        let longest = format!("/{}", [part.as_str(); 15].join("/")) + &format!("/{}", "b".repeat(254));
+        assert_eq!(longest.len(), PATH_BYTES_MAX);
+        assert_eq!(normalise(&longest), Ok(longest.clone()));
+        assert_eq!(normalise(&format!("{longest}b")), Err(PathError::Long));
+    }
+
+    #[test]
     fn what_is_no_path_is_refused() {
         assert_eq!(normalise(""), Err(PathError::Empty));
         assert_eq!(normalise("/a\0b"), Err(PathError::Nul));
@@ -265,6 +276,24 @@ mod tests {
             assert!(PathPattern::new(wrong).is_err(), "{wrong}");
         }
         assert!(PathPattern::new(&"/**/a".repeat(31)).is_err());
+    }
+
+    #[test]
+    fn patterns_have_so_many_parts_and_bytes() {
+        let parts = |count: usize, part: &str| part.repeat(count);
+        for (pattern, fits) in [
+            (parts(PATTERN_COMPONENTS_MAX, "/*"), true),
+            (parts(PATTERN_COMPONENTS_MAX + 1, "/*"), false),
+            // What is below a plain path is a part of its own.
+            (parts(PATTERN_COMPONENTS_MAX - 1, "/a"), true),
+            (parts(PATTERN_COMPONENTS_MAX, "/a"), false),
+            (format!("/{}", "a".repeat(PATH_BYTES_MAX - 1)), true),
+            (format!("/{}", "a".repeat(PATH_BYTES_MAX)), false),
+        ] {
+            let read = PathPattern::new(&pattern);
+            assert_eq!(read.is_ok(), fits, "{pattern}");
+            assert!(read.is_err() || read.unwrap().as_str() == pattern);
+        }
     }
 
     #[test]

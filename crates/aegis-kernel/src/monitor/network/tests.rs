@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
-use aegis_core::{Body, DenialCode};
+use aegis_core::{Body, DenialCode, Intent};
 
 use super::*;
 use crate::monitor::speed::{Signing, authority, rules, settings, waiting_ledger};
@@ -136,4 +136,56 @@ async fn an_execution_may_move_as_many_bytes_as_the_node_says_and_a_reload_is_he
     };
     assert_eq!(rules.replace(governed("tool_labels: [{tool_pattern: x, sensitive: true}]")).await, 3);
     assert_eq!(rules.replace(governed("label_rules: {untrusted-sensitive-egress: false}")).await, 4);
+}
+
+/// Asks for one connection and gives what stands on record of it first, with the texts of its blobs.
+async fn asked(name: &str, way: EgressWay, secret: &str) -> (Body, Arc<TestJournal>, Option<bool>) {
+    let journal = Arc::new(TestJournal::default());
+    let mut ledger = waiting_ledger(journal.clone());
+    let redactor = aegis_security::redact::Redactor::new([("key", secret)]).unwrap();
+    ledger.scribe.redaction = crate::redaction::Redaction::knowing(redactor);
+    let manifest = aegis_manifest::parse_agent(AGENT, "a.yaml").unwrap().document;
+    let config = node(EVERYTHING);
+    let mut authority = authority(&manifest, &config, &[]);
+    let monitor = Monitor::new(Limiter::default(), rules(&config), Signing::new().tokens);
+    let request = EgressRequest { host: host(name), port: 443, way };
+    let opened = Mutex::new(None);
+    let action = Action { target: Target::Connect { request: &request, opened: &opened }, generation: 1 };
+    let perform = |_| async { Performed::Interrupted };
+    monitor.pass(&mut ledger, &mut authority, &action, perform).await.unwrap();
+    let raw = opened.lock().unwrap().as_ref().map(|opened| opened.raw);
+    (journal.bodies().remove(0), journal, raw)
+}
+
+#[tokio::test]
+async fn what_was_asked_for_is_on_record_whether_it_was_permitted_or_not() {
+    let plain = || EgressWay::Plain { method: "GET".to_owned(), path: "/a?b".to_owned() };
+    for (way, request) in [
+        (EgressWay::Tunnel, r#"{"host":"evil.example.org","port":443}"#),
+        (plain(), r#"{"host":"evil.example.org","port":443,"method":"GET","path":"/a?b"}"#),
+    ] {
+        let (body, journal, _) = asked("evil.example.org", way, "correct-horse").await;
+        let Body::ActionDenied { name, arguments, .. } = body else { panic!("{body:?}") };
+        assert_eq!((name.as_str(), journal.text(&arguments).as_str()), ("evil.example.org:443", request));
+    }
+    let (body, journal, raw) = asked("a.example.org", plain(), "correct-horse").await;
+    assert_eq!(raw, Some(false), "a tunnel carries TLS to the host it names: no layer says otherwise");
+    let Body::ActionIntended { intent: Intent::Connect { host, port: 443, request: Some(blob), .. }, .. } =
+        body
+    else {
+        panic!("{body:?}")
+    };
+    assert_eq!(
+        (host.as_str(), journal.text(&blob).as_str()),
+        ("a.example.org", r#"{"method":"GET","path":"/a?b"}"#)
+    );
+    // A secret is in no column either.
+    let (body, ..) = asked("correct-horse.example.org", EgressWay::Tunnel, "correct-horse").await;
+    let Body::ActionIntended { intent: Intent::Connect { host, request: None, .. }, .. } = body else {
+        panic!("{body:?}")
+    };
+    assert_eq!(host, "[secret:key].example.org");
+    let (body, ..) = asked("correct-horse.net", EgressWay::Tunnel, "correct-horse").await;
+    let Body::ActionDenied { name, .. } = body else { panic!("{body:?}") };
+    assert_eq!(name, "[secret:key].net:443");
 }

@@ -51,9 +51,14 @@ impl Authorizer {
             state.pending = None;
             // Whatever the far side does, and whether what was kept could be read: nothing is left here.
             self.kept.forget().await.map_err(SignInError::Failed)?;
-            taken?
+            taken
         };
-        let Some(taken) = taken else { return Ok(Revocation::Nothing) };
+        let taken = match taken {
+            Ok(Some(taken)) => taken,
+            Ok(None) => return Ok(Revocation::Nothing),
+            // It is gone here, which is to be told; the far side cannot be told which tokens.
+            Err(error) => return Ok(Revocation::Failed(format!("what was kept cannot be read: {error}"))),
+        };
         let revoked = tokio::time::timeout(REVOKE_TIMEOUT, self.revoke(&taken)).await;
         Ok(match revoked {
             Ok(Ok(())) => Revocation::Revoked,
