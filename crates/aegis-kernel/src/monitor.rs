@@ -36,7 +36,7 @@ pub(crate) use authority::{Authority, Circumstances, Member, Permit};
 pub(crate) use limiter::Limiter;
 pub(crate) use network::NodeNetwork;
 
-use crate::door::TokenKeys;
+use crate::door::{TokenKeys, over};
 use crate::policy::Rules;
 use crate::port::{JournalError, ToolFacts};
 use crate::record::{Ledger, RecordError};
@@ -98,12 +98,17 @@ impl Monitor {
     ///
     /// # Errors
     /// The denial.
-    pub(crate) fn stands(
+    pub(crate) async fn stands(
         &self,
-        ledger: &Ledger,
+        ledger: &mut Ledger,
         authority: &mut Authority,
         action: &Action<'_>,
     ) -> Result<(), Denial> {
+        // What changed may be what others have recorded; what is not known permits nothing.
+        if let Err(error) = ledger.catch_up().await {
+            tracing::warn!(%error, execution = %ledger.execution, "what is open cannot be judged, and ends");
+            return Err(over());
+        }
         authority.refresh(&self.rules);
         stages::authenticate(ledger, action, &self.tokens)?;
         self.decide(ledger, authority, action).map(drop)

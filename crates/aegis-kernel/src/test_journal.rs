@@ -19,6 +19,8 @@ pub(crate) struct TestJournal {
     pub(crate) refusals: AtomicU32,
     /// How many appends after those find that somebody else came first.
     pub(crate) conflicts: AtomicU32,
+    /// What others have appended to the stream that is asked for.
+    pub(crate) others: Mutex<Vec<Event>>,
     taken: AtomicU64,
     kept: Mutex<Vec<NewEvent>>,
     blobs: Mutex<Vec<NewBlob>>,
@@ -83,9 +85,10 @@ impl Journal for TestJournal {
         self.blobs.lock().unwrap().extend(append.blobs);
         Ok(Appended { seq: before + count, stream_seq: append.expected.unwrap_or_default() + count })
     }
-    /// Nobody else writes, so there is nothing that a ledger has not seen.
-    async fn events(&self, _: &EventQuery) -> Result<Vec<Event>, JournalError> {
-        Ok(Vec::new())
+    /// What a ledger appended itself it has seen.
+    async fn events(&self, wanted: &EventQuery) -> Result<Vec<Event>, JournalError> {
+        let past = wanted.past.unwrap_or_default();
+        Ok(self.others.lock().unwrap().iter().filter(|event| event.stream_seq > past).cloned().collect())
     }
     async fn blob(&self, _: StreamId, _: &BlobRef) -> Result<Bytes, JournalError> {
         nothing()

@@ -125,11 +125,12 @@ impl Outlet {
             if changes.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
-            let Ok(Some((ledger, mut authority))) = self.workers.take(&self.services.monitor).await else {
+            let Ok(Some((mut ledger, mut authority))) = self.workers.take(&self.services.monitor).await
+            else {
                 cut.cancel();
                 return over();
             };
-            let stands = self.services.monitor.stands(&ledger, &mut authority, action);
+            let stands = self.services.monitor.stands(&mut ledger, &mut authority, action).await;
             self.workers.give_back((ledger, authority));
             if let Err(denial) = stands {
                 cut.cancel();

@@ -9,7 +9,7 @@ use aegis_manifest::{AgentManifest, NodeConfig};
 use aegis_security::policy::Ruling;
 use serde_json::{Value, json};
 
-use super::speed::{Signing, read_tool, settings, waiting_ledger};
+use super::speed::{Signing, event, read_tool, settings, waiting_ledger};
 use super::{
     Action, Authority, Circumstances, Limiter, Member, Monitor, Performed, Permit, Proof, Settled, Target,
 };
@@ -389,26 +389,53 @@ async fn an_intent_gives_way_to_others_so_often_and_no_more() {
 #[tokio::test]
 async fn what_is_open_is_judged_by_the_rules_of_now() {
     let (rules, monitor, mut authority, journal) = running();
-    let ledger = waiting_ledger(journal);
+    let mut ledger = waiting_ledger(journal.clone());
     let (call, facts) = (call("/workspace/a"), read_tool());
     let (envelope, session) = Signing::new().sign(&ledger, &call);
     let proof = Proof::Kernel { envelope: envelope.as_ref(), session: &session };
     let target = Target::Tool { turn: 0, index: 0, call: &call, facts: Some(&facts), proof };
     let action = Action { target, generation: 1 };
-    assert_eq!(monitor.stands(&ledger, &mut authority, &action), Ok(()));
+    assert_eq!(monitor.stands(&mut ledger, &mut authority, &action).await, Ok(()));
     let mut changes = monitor.changes();
     assert!(!changes.has_changed().unwrap());
     rules.replace(narrowed()).await;
     monitor.changed();
     assert!(changes.has_changed().unwrap(), "who keeps something open is told");
     changes.mark_unchanged();
-    let denial = monitor.stands(&ledger, &mut authority, &action).unwrap_err();
+    let denial = monitor.stands(&mut ledger, &mut authority, &action).await.unwrap_err();
     assert_eq!(denial.code, DenialCode::ToolNotAllowed);
     // Nor does anything stay open of a generation that is over.
     let over = Action { generation: 2, ..action };
     rules.replace(settings(&config(""))).await;
-    let denial = monitor.stands(&ledger, &mut authority, &over).unwrap_err();
+    let denial = monitor.stands(&mut ledger, &mut authority, &over).await.unwrap_err();
     assert_eq!(denial.code, DenialCode::ExecutionNotActive);
+    // Nor of a run that somebody cancels, though this ledger has not heard of it.
+    assert_eq!(monitor.stands(&mut ledger, &mut authority, &action).await, Ok(()));
+    let asked = event(ledger.state.position + 1, Body::CancelRequested { forced: false });
+    journal.others.lock().unwrap().push(asked);
+    let denial = monitor.stands(&mut ledger, &mut authority, &action).await.unwrap_err();
+    assert_eq!(denial.code, DenialCode::ExecutionNotActive);
+}
+
+#[tokio::test]
+async fn a_denial_is_judged_by_all_that_is_on_record() {
+    for (generation, heard) in [(1, true), (2, false)] {
+        let (_rules, monitor, mut authority, journal) = running();
+        let mut ledger = waiting_ledger(journal.clone());
+        let Some(sandbox) = ledger.state.sandbox.take() else { panic!() };
+        ledger.state.generation = 0;
+        let position = ledger.state.position + 1;
+        let begun = Body::GenerationStarted { generation: 1, iteration: 1, sandbox, signer: None };
+        journal.others.lock().unwrap().push(event(position, begun));
+        let (call, facts) = (call("/workspace/a"), read_tool());
+        let (envelope, session) = Signing::new().sign(&ledger, &call);
+        let proof = Proof::Kernel { envelope: envelope.as_ref(), session: &session };
+        let target = Target::Tool { turn: 0, index: 0, call: &call, facts: Some(&facts), proof };
+        let perform = |_| async { Performed::Tool(Ok(ToolResult::ok("text"))) };
+        let action = Action { target, generation };
+        let passed = monitor.pass(&mut ledger, &mut authority, &action, perform).await.unwrap();
+        assert_eq!(matches!(passed, Settled::Tool { .. }), heard, "{passed:?}");
+    }
 }
 
 #[test]
@@ -422,4 +449,15 @@ fn rules_of_the_node_that_nobody_can_follow_are_told_by_their_field() {
     assert_eq!(governed("{network: {allowlist: [pypi.org]}}"), Ok(()));
     let problem = governed("{network: {allowlist: ['10.1.2.3/8']}}").unwrap_err();
     assert!(problem.starts_with("spec.governance.network: ") && problem.contains("10.1.2.3/8"), "{problem}");
+}
+
+#[tokio::test]
+async fn policies_of_another_name_or_text_are_other_rules() {
+    let forbid = format!("{PERMIT_ALL}forbid(principal, action, resource);");
+    let rules = Rules::new(with_policies(&[("a", None, PERMIT_ALL)]));
+    for (name, text, epoch) in
+        [("a", PERMIT_ALL, 1), ("a", &forbid, 2), ("a", &forbid, 2), ("b", &forbid, 3), ("b", PERMIT_ALL, 4)]
+    {
+        assert_eq!(rules.replace(with_policies(&[(name, None, text)])).await, epoch, "{name}: {text}");
+    }
 }

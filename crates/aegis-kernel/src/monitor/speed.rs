@@ -85,7 +85,7 @@ pub(super) fn read_tool() -> ToolFacts {
     }
 }
 
-fn event(position: u64, body: Body) -> Event {
+pub(super) fn event(position: u64, body: Body) -> Event {
     let span = SpanContext {
         trace_id: TraceId::from_bytes([1; 16]),
         span_id: SpanId::from_bytes([1; 8]),
