@@ -132,6 +132,10 @@ fn paths_are_compared_as_they_are_not_as_they_are_written() {
         ("fs.read", "/workspace/in/../in/a", true),
         ("fs.read", "/workspace/in/../secret", false),
         ("fs.read", "/workspace/inner/a", false),
+        // On the way to what may be read, and beside it.
+        ("fs.read", "/workspace", true),
+        ("fs.write", "/workspace", false),
+        ("fs.read", "/workspace/other", false),
         ("fs.read", "/etc/passwd", false),
         ("fs.read", "../etc/passwd", false),
         ("fs.read", "/workspace/in/../../etc/passwd", false),

@@ -130,12 +130,17 @@ fn every_wrong_entry_of_a_context_is_named() {
             "deny_list[1]",
         ]
     );
+    assert_eq!(problems.len(), places.len(), "and nothing is said twice");
     assert_eq!(check_context("ci", &[capability("fs.*")], &list(&["x.*"])), []);
     let empty = Capability { path_allowlist: Some(vec![]), ..capability("*") };
     let problems = check_context("ci", &[empty], &[]);
     assert_eq!((problems.len(), problems[0].severity), (1, Severity::Warning));
     let many = vec![capability("*"); aegis_security::policy::LAYER_RULES_MAX];
     assert_eq!(errors(&check_context("ci", &many, &[])).len(), 1);
+    // What only warns does not hide what is wrong with the whole.
+    let warned = Capability { path_allowlist: Some(vec![]), ..capability("*") };
+    let problems = check_context("ci", &[many, vec![warned]].concat(), &[]);
+    assert_eq!((problems.len(), errors(&problems).len()), (2, 1));
 }
 
 #[test]
@@ -159,6 +164,14 @@ fn every_wrong_entry_of_a_soul_is_named() {
     ];
     assert_eq!(found, expected.map(|(severity, rule)| (severity, rule.to_owned())));
     assert_eq!(check_authority("w", &Authority { max_risk: Some(1.0), ..Authority::default() }), []);
+    let many = list(&vec!["x.*"; aegis_security::policy::LAYER_RULES_MAX]);
+    let warned = Authority { autonomous: many.clone(), forbidden: list(&["x.*"]), ..Authority::default() };
+    let problems = check_authority("w", &warned);
+    assert_eq!(
+        (problems.len(), errors(&problems).len()),
+        (many.len() + 1, 1),
+        "the whole is too much as well"
+    );
 }
 
 #[test]
