@@ -113,6 +113,9 @@ mod tests {
             "file:///workspace/..%5cetc",
             "ht\ntp://x",
             "1http://x",
+            "memo:a b",
+            "memo:a\u{7}b",
+            "memo:a\\b",
         ] {
             assert_eq!(Uri::read(odd), None, "{odd:?}");
         }
