@@ -1,5 +1,6 @@
 //! What a change of rules widens and narrows.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -78,11 +79,14 @@ impl Changes {
     /// A limit whose absence does not limit.
     fn limit<T: PartialOrd + std::fmt::Display>(&mut self, place: &str, before: Option<T>, after: Option<T>) {
         let direction = match (&before, &after) {
-            (Some(before), Some(after)) if before == after => return,
-            (Some(before), Some(after)) if after > before => Direction::Widens,
+            (Some(before), Some(after)) => match after.partial_cmp(before) {
+                Some(Ordering::Equal) => return,
+                Some(Ordering::Greater) => Direction::Widens,
+                _ => Direction::Narrows,
+            },
             (Some(_), None) => Direction::Widens,
+            (None, Some(_)) => Direction::Narrows,
             (None, None) => return,
-            _ => Direction::Narrows,
         };
         self.put(
             direction,
@@ -217,7 +221,6 @@ fn rate(changes: &mut Changes, place: &str, before: Option<RateLimit>, after: Op
         // More calls in no longer a window is wider; more calls in a longer one may be either.
         (Some(old), Some(new)) => match (new.calls >= old.calls, new.per_seconds <= old.per_seconds) {
             (true, true) => Direction::Widens,
-            (false, false) => Direction::Narrows,
             _ if new.calls <= old.calls && new.per_seconds >= old.per_seconds => Direction::Narrows,
             _ => Direction::Unclear,
         },
@@ -260,8 +263,10 @@ pub fn diff_verdicts(before: &[RowResult], after: &[RowResult]) -> Vec<VerdictCh
         .map(|(row, (old, new))| {
             let (before, after) = (ruling(old), ruling(new));
             let direction = match (before, after) {
-                (Some(before), Some(after)) if after < before => Direction::Widens,
-                (Some(_), Some(_)) => Direction::Narrows,
+                (Some(before), Some(after)) => match after.cmp(&before) {
+                    Ordering::Less => Direction::Widens,
+                    _ => Direction::Narrows,
+                },
                 _ => Direction::Unclear,
             };
             let reasons = new.explanation.iter().flat_map(|explanation| explanation.deciding());

@@ -248,6 +248,11 @@ fn a_context_is_explained_by_its_constraints() {
         ("context:ci/capability:1", notes[0].message.as_str())
     );
     assert_eq!(said.layers[0].remedy.as_deref(), Some("add `/etc` to path_allowlist"));
+    let said = explain(std::slice::from_ref(&layer), &call("fs.read"));
+    assert_eq!(
+        said.layers[0].unmet[0].remedy,
+        "call within the constraints of capability 1 (`fs.*`) of security context `ci`, or widen it"
+    );
     let said = explain(&[layer], &call("fs.delete"));
     assert_eq!(
         (said.layers[0].cause, &said.layers[0].rules[..]),

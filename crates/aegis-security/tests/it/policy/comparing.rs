@@ -108,6 +108,21 @@ fn programs_of_a_subcommand_list_are_compared() {
     ] {
         assert_eq!(changes((&[before], &[]), (&[after], &[])), [expected]);
     }
+    let log: &[(&str, &[&str])] = &[("git", &["log"])];
+    assert_eq!(
+        changes((&[programs(&[], false)], &[]), (&[programs(log, true)], &[])),
+        [
+            "narrows capabilities[0].command_allowlist: +[git]",
+            "changes capabilities[0].subcommand_allowlist.git: +[log]",
+        ]
+    );
+    assert_eq!(
+        changes((&[programs(&[], true)], &[]), (&[programs(log, false)], &[])),
+        [
+            "widens capabilities[0].command_allowlist: -[git]",
+            "changes capabilities[0].subcommand_allowlist.git: +[log]",
+        ]
+    );
 }
 
 #[test]

@@ -269,3 +269,48 @@ fn a_layer_holds_only_so_many_rules() {
     let refused = Layer::from_manifest("a", "1.0.0", &tools(most + 1));
     assert!(matches!(refused, Err(PolicyError::Rules { rules, .. }) if rules == most + 2));
 }
+
+#[test]
+fn every_denial_says_what_would_permit_it_where() {
+    let nothing = Layer::from_manifest("writer", "1.2.0", &ManifestRules::default()).unwrap();
+    let blocked = manifest(Network::Deny(list(&["a.example"])));
+    let models = "permit(principal, action == Aegis::Action::\"ask_model\", resource);";
+    for (layer, action, resource, code, remedy) in [
+        (&nothing, ActionName::CallTool, "fs.read", "TOOL_NOT_ALLOWED", "list `fs.read` in spec.tools"),
+        (&nothing, ActionName::AskModel, "smart", "TOOL_NOT_ALLOWED", "name `smart` in spec.runtime.model"),
+        (
+            &nothing,
+            ActionName::Connect,
+            "a.example",
+            "DOMAIN_NOT_ALLOWED",
+            "add `a.example` to spec.security.network.allowlist, with mode allow",
+        ),
+        (&nothing, ActionName::Mount, "work", "TOOL_NOT_ALLOWED", "list `work` in spec.volumes"),
+        (&nothing, ActionName::Judge, "fair", "TOOL_NOT_ALLOWED", "add a judge to spec.execution.validation"),
+        (
+            &blocked,
+            ActionName::Connect,
+            "a.example",
+            "DOMAIN_NOT_ALLOWED",
+            "remove `a.example` from spec.security.network.denylist",
+        ),
+        (
+            &context(&["git.*"], &[]),
+            ActionName::CallTool,
+            "fs.read",
+            "TOOL_NOT_ALLOWED",
+            "add a capability with tool_pattern `fs.read` to security context `ci`",
+        ),
+        (
+            &text(models),
+            ActionName::Mount,
+            "work",
+            "TOOL_NOT_ALLOWED",
+            "add a permit to the policy of `node`",
+        ),
+    ] {
+        let denial = verdict(layer, &with(call(""), action, resource)).denial().unwrap();
+        assert_eq!((denial.code.name(), denial.remedy.as_str()), (code, remedy), "{action} {resource}");
+        assert!(denial.message.contains(resource), "{}", denial.message);
+    }
+}
