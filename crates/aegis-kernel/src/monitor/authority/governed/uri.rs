@@ -63,7 +63,7 @@ fn decoded(text: &str) -> Option<String> {
             continue;
         }
         let mut digit = || char::from(rest.next()?).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-        bytes.push(digit()? << 4 | digit()?);
+        bytes.push(digit()? * 16 + digit()?);
     }
     String::from_utf8(bytes).ok()
 }
