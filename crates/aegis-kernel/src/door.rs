@@ -29,7 +29,8 @@ use crate::workers::Workers;
 pub(crate) const CALLS_MAX: usize = 8;
 /// Calls of one execution that wait; further ones are refused.
 pub(crate) const CALLS_WAITING_MAX: usize = 32;
-/// Signed requests of one execution, of every kind: each is remembered until its token's time is over.
+/// Requests of one execution that programs sign themselves, of every kind: each is remembered until its token's time is
+/// over. What the daemon signs for a caller leaves nothing to remember.
 const REQUEST_RATE: RateLimit = RateLimit { calls: 1_000, per_seconds: 10 };
 /// Executions that programs outside speak for at once: fewer than may run, so that others run too.
 const OUTSIDE_MAX: usize = 64;

@@ -217,6 +217,13 @@ fn a_scope_that_is_another_is_shown() {
 }
 
 #[test]
+fn a_permit_of_another_action_came_not_close() {
+    let node = text("permit(principal, action == Aegis::Action::\"ask_model\", resource);");
+    let said = explain(&[node], &call("fs.read"));
+    assert_eq!((said.ruling, said.layers[0].unmet.len()), (Ruling::Deny, 0), "{:?}", said.layers[0].unmet);
+}
+
+#[test]
 fn a_failed_unless_is_shown() {
     let node = text(
         r#"permit(principal, action, resource) unless { context.risk > 100 || context.tenant == "acme" };"#,
