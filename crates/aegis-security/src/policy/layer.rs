@@ -166,3 +166,34 @@ fn may_be_about(policy: &Policy, action: ActionName, vocabulary: &Vocabulary) ->
 pub(super) fn prefix(ancestor: u32) -> String {
     if ancestor == 0 { String::new() } else { format!("ancestor:{ancestor}/") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_is_looked_at_for_its_actions_alone() {
+        let actions = [
+            ("action == Aegis::Action::\"call_tool\"", vec![ActionName::CallTool]),
+            ("action in [Aegis::Action::\"connect\"]", vec![ActionName::Connect]),
+            (
+                "action in [Aegis::Action::\"mount\", Aegis::Action::\"judge\"]",
+                vec![ActionName::Mount, ActionName::Judge],
+            ),
+            ("action", ActionName::ALL.to_vec()),
+        ];
+        for (scope, about) in actions {
+            let layer = Layer::from_text("node", &format!("permit(principal, {scope}, resource);")).unwrap();
+            for action in ActionName::ALL {
+                let rules = layer.compiled().policies(action).unwrap().policies().count();
+                assert_eq!(rules, usize::from(about.contains(&action)), "{scope}: {action}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_layer_shows_its_name_and_how_many_rules_it_has() {
+        let layer = Layer::from_text("node", "permit(principal, action, resource);").unwrap();
+        assert_eq!(format!("{layer:?}"), "Layer { name: \"node\", rules: 1, .. }");
+    }
+}

@@ -65,7 +65,8 @@ fn put(lines: &mut Vec<Line>, kind: LineKind, texts: &[&str]) {
 /// By the longest common subsequence of the rests: `longest[i][j]` is its length for `old[i..]` and `new[j..]`.
 fn middle(old: &[&str], new: &[&str], lines: &mut Vec<Line>) {
     let width = new.len() + 1;
-    let mut longest = vec![0_u16; (old.len() + 1) * width];
+    // Beyond the last line of either nothing is common: what is not in the table is 0.
+    let mut longest = vec![0_u16; old.len() * width];
     let at = |longest: &[u16], i: usize, j: usize| longest.get(i * width + j).copied().unwrap_or(0);
     for (i, a) in old.iter().enumerate().rev() {
         for (j, b) in new.iter().enumerate().rev() {
@@ -117,6 +118,18 @@ mod tests {
         assert_eq!(diff("a", ""), ["-a"]);
         assert_eq!(diff("a\na", "a"), [" a", "-a"]);
         assert_eq!(diff("x\nb\nc\ny", "p\nb\nq\nc\nr"), ["-x", "+p", " b", "+q", " c", "-y", "+r"]);
+    }
+
+    #[test]
+    fn either_text_may_be_so_long_to_be_compared_line_by_line() {
+        for (lines, compared) in [(DIFF_LINES_MAX, true), (DIFF_LINES_MAX + 1, false)] {
+            let long = "a\nk\n".to_owned() + &"o\n".repeat(lines - 2);
+            let short = "b\nk\nc";
+            for found in [diff_lines(&long, short), diff_lines(short, &long)] {
+                let same: Vec<_> = found.iter().filter(|line| line.kind == LineKind::Same).collect();
+                assert_eq!(same.len(), usize::from(compared), "{lines}: {same:?}");
+            }
+        }
     }
 
     #[test]
