@@ -120,6 +120,32 @@ mod tests {
         assert_eq!(diff("x\nb\nc\ny", "p\nb\nq\nc\nr"), ["-x", "+p", " b", "+q", " c", "-y", "+r"]);
     }
 
+    /// How many lines two texts share at most, in order.
+    fn shared(old: &[String], new: &[String]) -> usize {
+        match (old.split_first(), new.split_first()) {
+            (Some((a, old_rest)), Some((b, new_rest))) if a == b => 1 + shared(old_rest, new_rest),
+            (Some((_, old_rest)), Some((_, new_rest))) => shared(old_rest, new).max(shared(old, new_rest)),
+            _ => 0,
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_difference_leads_from_one_text_to_the_other_and_is_as_short_as_can_be(
+            old in proptest::collection::vec("[a-c]", 0..7),
+            new in proptest::collection::vec("[a-c]", 0..7),
+        ) {
+            let lines = diff_lines(&old.join("\n"), &new.join("\n"));
+            let of = |kind: LineKind| {
+                let lines = lines.iter().filter(move |line| line.kind == LineKind::Same || line.kind == kind);
+                lines.map(|line| line.text.clone()).collect::<Vec<_>>()
+            };
+            proptest::prop_assert_eq!(of(LineKind::Removed), old.clone());
+            proptest::prop_assert_eq!(of(LineKind::Added), new.clone());
+            proptest::prop_assert_eq!(of(LineKind::Same).len(), shared(&old, &new));
+        }
+    }
+
     #[test]
     fn either_text_may_be_so_long_to_be_compared_line_by_line() {
         for (lines, compared) in [(DIFF_LINES_MAX, true), (DIFF_LINES_MAX + 1, false)] {
