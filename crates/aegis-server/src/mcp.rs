@@ -7,6 +7,7 @@
 #![expect(deprecated, reason = "logging is part of revision 2025-11-25, which is still spoken")]
 
 mod actors;
+mod acts;
 mod asked;
 mod described;
 mod management;
@@ -19,8 +20,7 @@ use std::time::Duration;
 
 use aegis_core::limits::REQUEST_BYTES_MAX;
 use aegis_core::{ActorLink, Denial, DenialCode, Diagnosis, ErrorCode, KeyRole};
-use aegis_kernel::port::Given;
-use aegis_kernel::{Act, Acted, Acting, Caller, Speaker};
+use aegis_kernel::{Acted, Caller, Speaker};
 use aegis_tools::mcp::is_offered;
 use axum::Router;
 use http::request::Parts;
@@ -40,8 +40,9 @@ use serde_json::Value;
 
 use crate::app::App;
 use actors::Actors;
-use asked::{Asking, SessionLog};
-use rounds::{Rounds, StateError, Subject};
+use acts::{Brought, Made};
+use asked::SessionLog;
+use rounds::Rounds;
 
 pub(crate) use sessions::Sessions;
 
@@ -144,22 +145,17 @@ impl McpServer {
             let managed = management::call(self.inside.clone(), managed, &asker.caller, arguments).await;
             return Ok(managed.into());
         }
-        let agent = asker.agent.as_ref().filter(|_| !is_offered(&request.name));
-        let Some(agent) = agent else { return Err(unknown_tool(&request.name)) };
-        let subject = Subject { caller: &asker.caller, agent, tool: &request.name, arguments: &arguments };
-        let now = self.app.clock.now();
-        let state = request.request_state.as_deref();
-        let given = self.rounds.given(&subject, state, request.input_responses.as_ref(), now);
-        let (given, round) = given.map_err(|error| unfit(&error))?.unzip();
-        let full = Value::Object(arguments.clone());
-        let (acting, acted) = self.act_given(asker, &request.name, full, given, context).await?;
+        if is_offered(&request.name) {
+            return Err(unknown_tool(&request.name));
+        }
+        let brought =
+            Brought { state: request.request_state.as_deref(), answers: request.input_responses.as_ref() };
+        let made = self.act_in_rounds(asker, &request.name, arguments, brought, context).await?;
+        let (acting, acted) = match made {
+            Made::Asks(questions) => return Ok(questions.into()),
+            Made::Acted(acting, acted) => (acting, acted),
+        };
         let answered = match acted {
-            Acted::Whole(whole) if asks(&whole) => {
-                let questions = whole.get("result").cloned().unwrap_or_default();
-                let sealed = self.rounds.seal(&subject, questions, round.unwrap_or_default(), now);
-                let sealed = serde_json::from_value(sealed.map_err(|error| unfit(&error))?);
-                return Ok(CallToolResponse::InputRequired(sealed.map_err(|error| malformed(&error))?));
-            }
             Acted::Whole(whole) => whole_result(whole)?,
             Acted::Answered(result) => {
                 let content = vec![ContentBlock::text(result.content)];
@@ -182,42 +178,6 @@ impl McpServer {
             }
         };
         Ok(answered.into())
-    }
-}
-
-impl McpServer {
-    /// Makes a call as the agent, through the monitor.
-    async fn act(
-        &self,
-        asker: &Asker,
-        tool: &str,
-        arguments: Value,
-        context: &RequestContext<RoleServer>,
-    ) -> Result<(Arc<Acting>, Acted), ErrorData> {
-        self.act_given(asker, tool, arguments, None, context).await
-    }
-
-    /// The same with what the caller gives to answer a former call's questions.
-    async fn act_given(
-        &self,
-        asker: &Asker,
-        tool: &str,
-        arguments: Value,
-        given: Option<Given>,
-        context: &RequestContext<RoleServer>,
-    ) -> Result<(Arc<Acting>, Acted), ErrorData> {
-        let Some(agent) = &asker.agent else { return Err(unknown_tool(tool)) };
-        let kernel = &self.app.kernel;
-        let acting = self.actors.of(kernel, &asker.caller, agent).await.map_err(|error| told(&error))?;
-        let act = Act {
-            id: &context.id.to_string(),
-            tool,
-            arguments,
-            listener: Arc::new(Asking::of(context, self.session.as_ref(), given)),
-            cancel: context.ct.clone(),
-        };
-        let acted = kernel.act_by(&acting, act).await.map_err(|error| told(&error))?;
-        Ok((acting, acted))
     }
 }
 
@@ -284,7 +244,7 @@ impl ServerHandler for McpServer {
         request: ReadResourceRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
-        self.read(&request, &context).await.map(ReadResourceResponse::Complete)
+        self.read(&request, &context).await
     }
 
     async fn list_prompts(
@@ -300,7 +260,7 @@ impl ServerHandler for McpServer {
         request: GetPromptRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<GetPromptResponse, ErrorData> {
-        self.prompt(request, &context).await.map(GetPromptResponse::Complete)
+        self.prompt(request, &context).await
     }
 
     async fn complete(
@@ -326,15 +286,6 @@ impl ServerHandler for McpServer {
             _ => Err(ErrorData::method_not_found::<SetLevelRequestMethod>()),
         }
     }
-}
-
-/// Whether a server asks something before it answers.
-fn asks(whole: &Value) -> bool {
-    whole.pointer("/result/resultType").and_then(Value::as_str) == Some("input_required")
-}
-
-fn unfit(error: &StateError) -> ErrorData {
-    ErrorData::invalid_params(error.to_string(), None)
 }
 
 fn malformed(error: &serde_json::Error) -> ErrorData {

@@ -144,7 +144,7 @@ impl Live {
             let Some(Home::Host(host, _)) = home else {
                 return Performed::Tool(Err(ToolError::Internal(format!("no tool `{}`", wanted.name))));
             };
-            if let Err(refused) = self.note_given(listener.as_deref(), &wanted.name).await {
+            if let Err(refused) = self.note_given(listener.as_deref(), wanted).await {
                 return Performed::Tool(Err(refused));
             }
             let notes = CallNotes::new(beside, id, &wanted.name);
@@ -180,16 +180,17 @@ impl Live {
     }
 
     /// Records what the caller answers to a server's former questions, before the server is given it.
-    async fn note_given(&self, listener: Option<&Recorded>, tool: &str) -> Result<(), ToolError> {
+    async fn note_given(&self, listener: Option<&Recorded>, call: &ToolCall) -> Result<(), ToolError> {
         let Some((listener, given)) = listener.and_then(|it| Some((it, it.given()?))) else { return Ok(()) };
         if given.answers.len() > QUESTIONS_MAX {
             return Err(ToolError::Arguments("too many answers in one call".to_owned()));
         }
-        let place = self.served.as_ref().and_then(|served| served.place(tool));
-        let Some(server) = place.and_then(|(server, _)| server.parse().ok()) else {
-            return Err(ToolError::Arguments(format!("`{tool}` asked nothing")));
+        let asker = self.served.as_ref().and_then(|served| served.asker(call));
+        let asker = asker.and_then(|(server, method)| Some((server.parse().ok()?, method)));
+        let Some((server, method)) = asker else {
+            return Err(ToolError::Arguments(format!("`{}` asked nothing", call.name)));
         };
-        let noted = listener.note_given(&server, &given).await;
+        let noted = listener.note_given(&server, method, &given).await;
         noted.map_err(|error| ToolError::Internal(error.to_string()))
     }
 

@@ -90,10 +90,15 @@ impl Recorded {
         self.note(None, text, |answer| Body::ServerAnswered { server, method, outcome, answer }).await
     }
 
-    /// Records what a caller gives to `server` with a call.
-    pub(super) async fn note_given(&self, server: &Name, given: &Given) -> Result<(), RecordError> {
+    /// Records what a caller gives to `server` with a call of `method`, which names what nobody knows the question of.
+    pub(super) async fn note_given(
+        &self,
+        server: &Name,
+        method: &'static str,
+        given: &Given,
+    ) -> Result<(), RecordError> {
         for (_, kind, answer) in &given.answers {
-            let method = kind.map_or("tools/call", QuestionKind::method);
+            let method = kind.map_or(method, QuestionKind::method);
             self.note_end(server, method, &Ok(answer.clone())).await?;
         }
         Ok(())

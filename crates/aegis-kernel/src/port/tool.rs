@@ -161,6 +161,8 @@ pub trait ServerTools: ToolHost {
     fn named(&self, server: &str, tool: &str) -> Option<&str>;
     /// The server of a tool, and the server's own name for the tool.
     fn place(&self, name: &str) -> Option<(&str, &str)>;
+    /// The server that may ask something before it answers a call, and the protocol's method that the call is.
+    fn asker(&self, call: &ToolCall) -> Option<(&str, &'static str)>;
 }
 
 /// Tool servers, whose tools are a tenant's own.

@@ -15,12 +15,14 @@ use aegis_tools::mcp::{
     is_offered,
 };
 use rmcp::model::{
-    ErrorCode as RpcCode, ErrorData, PromptsCapability, ResourcesCapability, ServerCapabilities,
+    ErrorCode as RpcCode, ErrorData, InputRequiredResult, PromptsCapability, ResourcesCapability,
+    ServerCapabilities,
 };
 use rmcp::service::{RequestContext, RoleServer};
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+use super::acts::{Brought, Made};
 use super::{Asker, McpServer, denied, told};
 
 /// How long a server never seen may take to start. What the agent may name was found before, and has waited for it.
@@ -67,7 +69,7 @@ impl McpServer {
         declared.resources =
             any(&[RESOURCE_LIST, RESOURCE_TEMPLATES, RESOURCE_READ]).then(ResourcesCapability::default);
         declared.prompts = any(&[PROMPT_LIST, PROMPT_GET]).then(PromptsCapability::default);
-        declared.completions = any(&[COMPLETION]).then(serde_json::Map::new);
+        declared.completions = any(&[COMPLETION]).then(Map::new);
         declared
     }
 
@@ -93,27 +95,50 @@ impl McpServer {
         tool: &str,
         arguments: Value,
     ) -> Result<R, Missed> {
-        let failed = |what: &str| Missed::Failed(ErrorData::internal_error(what.to_owned(), None));
-        let (_, acted) =
-            self.act(&asking.asker, tool, arguments, asking.context).await.map_err(Missed::Failed)?;
-        let mut whole = match acted {
-            Acted::Whole(whole) => whole,
-            Acted::Denied(denial) | Acted::Withheld(denial) => return Err(Missed::Denied(denial)),
-            Acted::Answered(result) => return Err(failed(&result.content)),
-            Acted::Interrupted => return Err(failed("interrupted: nobody waited for the answer any more")),
-        };
-        let malformed = |error: serde_json::Error| failed(&error.to_string());
-        match (whole.get_mut("result").map(Value::take), whole.get_mut("error").map(Value::take)) {
-            (Some(mut result), None) => {
-                if let Value::Object(members) = &mut result {
-                    // Left out again for those who speak a revision that does not know it.
-                    members.entry("resultType").or_insert_with(|| "complete".into());
-                }
-                serde_json::from_value(result).map_err(malformed)
-            }
-            (None, Some(error)) => Err(Missed::Failed(serde_json::from_value(error).map_err(malformed)?)),
-            _ => Err(failed("the answer was not recorded whole")),
+        let acted = self.act(&asking.asker, tool, arguments, asking.context).await;
+        given(acted.map_err(Missed::Failed)?)
+    }
+
+    /// The same where the server may ask something first.
+    async fn offered_in_rounds<R, A>(
+        &self,
+        asking: &Asking<'_>,
+        tool: &str,
+        arguments: Map<String, Value>,
+        brought: Brought<'_>,
+    ) -> Result<A, Missed>
+    where
+        R: DeserializeOwned + Into<A>,
+        A: From<InputRequiredResult>,
+    {
+        let made = self.act_in_rounds(&asking.asker, tool, arguments, brought, asking.context).await;
+        match made.map_err(Missed::Failed)? {
+            Made::Asks(questions) => Ok(questions.into()),
+            Made::Acted(_, acted) => given::<R>(acted).map(Into::into),
         }
+    }
+}
+
+/// What the server gave.
+fn given<R: DeserializeOwned>(acted: Acted) -> Result<R, Missed> {
+    let failed = |what: &str| Missed::Failed(ErrorData::internal_error(what.to_owned(), None));
+    let mut whole = match acted {
+        Acted::Whole(whole) => whole,
+        Acted::Denied(denial) | Acted::Withheld(denial) => return Err(Missed::Denied(denial)),
+        Acted::Answered(result) => return Err(failed(&result.content)),
+        Acted::Interrupted => return Err(failed("interrupted: nobody waited for the answer any more")),
+    };
+    let malformed = |error: serde_json::Error| failed(&error.to_string());
+    match (whole.get_mut("result").map(Value::take), whole.get_mut("error").map(Value::take)) {
+        (Some(mut result), None) => {
+            if let Value::Object(members) = &mut result {
+                // Left out again for those who speak a revision that does not know it.
+                members.entry("resultType").or_insert_with(|| "complete".into());
+            }
+            serde_json::from_value(result).map_err(malformed)
+        }
+        (None, Some(error)) => Err(Missed::Failed(serde_json::from_value(error).map_err(malformed)?)),
+        _ => Err(failed("the answer was not recorded whole")),
     }
 }
 

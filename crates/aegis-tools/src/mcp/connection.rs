@@ -2,6 +2,7 @@
 
 mod calling;
 mod describing;
+mod wanted;
 
 use std::collections::HashMap;
 use std::future::pending;
@@ -35,7 +36,7 @@ use super::servers::McpParts;
 use super::settings::{Reach, ServerSettings};
 use super::starter::{ServerProcess, StartSpec};
 
-pub(super) use calling::Call;
+pub(super) use wanted::Wanted;
 
 /// How long a server that does not read may keep us from telling it that a call is over.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -196,8 +197,8 @@ impl Connection {
         }
     }
 
-    /// Sends a request of some caller that is no call of a tool. What the server asks meanwhile may be about it, and is
-    /// put to nobody.
+    /// Sends a request of some caller that no server may ask anything for. What it asks meanwhile may be about it, and
+    /// is put to nobody.
     pub(super) async fn request_beside(
         &self,
         request: ClientRequest,

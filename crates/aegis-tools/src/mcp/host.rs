@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::McpError;
 use super::handler::Progress;
-use super::offers::{Offers, is_offered};
+use super::offers::{Offers, asking_method, is_offered};
 use super::pin::{PinDocument, PinnedTool};
 use super::result::McpResult;
 use super::servers::CallOptions;
@@ -166,6 +166,15 @@ impl ServerTools for McpTools {
     }
     fn place(&self, name: &str) -> Option<(&str, &str)> {
         self.places.get(name).map(|(upstream, tool)| (upstream.settings.name.as_str(), tool.name.as_str()))
+    }
+    fn asker(&self, call: &ToolCall) -> Option<(&str, &'static str)> {
+        if let Some((server, _)) = self.place(&call.name) {
+            return Some((server, "tools/call"));
+        }
+        let method = asking_method(&call.name)?;
+        let named = call.arguments.get("server").and_then(Value::as_str)?;
+        let mut servers = self.offers.servers(&call.name);
+        servers.find(|(server, _)| *server == named).map(|(server, _)| (server, method))
     }
 }
 

@@ -9,16 +9,15 @@ mod view;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use aegis_kernel::port::{QuestionKind, ToolFacts};
+use aegis_kernel::port::ToolFacts;
 use rmcp::model::{
-    ClientRequest, CompleteRequest, CompleteRequestParams, ErrorCode, GetPromptRequest,
-    GetPromptRequestParams, ListResourcesRequest, PaginatedRequestParams, ReadResourceRequest,
-    ReadResourceRequestParams, ServerResult,
+    ClientRequest, CompleteRequest, CompleteRequestParams, ErrorCode, GetPromptRequestParams,
+    ListResourcesRequest, PaginatedRequestParams, ReadResourceRequestParams, ServerResult,
 };
 use serde_json::{Map, Value, json};
 
+use super::connection::Wanted;
 use super::error::McpError;
-use super::handler::kind_of;
 use super::names;
 use super::pin::{Offer, PinDocument, PinnedItem};
 use super::servers::CallOptions;
@@ -46,6 +45,15 @@ const OFFERED: [(&str, Offer); 6] = [
     (PROMPT_GET, Offer::Prompts),
     (COMPLETION, Offer::Completions),
 ];
+
+/// The protocol's method behind a name, of those that a server may ask something for before it answers.
+pub(super) fn asking_method(tool: &str) -> Option<&'static str> {
+    match tool {
+        RESOURCE_READ => Some("resources/read"),
+        PROMPT_GET => Some("prompts/get"),
+        _ => None,
+    }
+}
 
 /// Whether a tool is one of these, which no server's tool is ever called.
 pub fn is_offered(tool: &str) -> bool {
@@ -131,17 +139,10 @@ impl Offers {
         if tool == RESOURCE_TEMPLATES {
             return Ok(json!({"resourceTemplates": listed(&upstream.accepted_now()?.templates)}));
         }
-        let answer = upstream.request(request(tool, arguments, upstream)?, options).await?;
-        if let ServerResult::InputRequiredResult(asked) = &answer {
-            let kind = asked.input_requests.iter().flatten().find_map(|(_, request)| kind_of(request));
-            let method = kind.map_or("an unknown request", QuestionKind::method).to_owned();
-            let server = server.to_owned();
-            if upstream.settings.grants.is_empty() {
-                return Err(McpError::NotGranted { server, method });
-            }
-            let reason = "in this version only calls of tools are answered".to_owned();
-            return Err(McpError::Unanswered { server, method, reason });
-        }
+        let answer = match tool {
+            RESOURCE_READ | PROMPT_GET => upstream.ask(wanted(tool, arguments, upstream)?, options).await?,
+            _ => upstream.request(request(tool, arguments)?, options).await?,
+        };
         let answered = matches!(
             (tool, &answer),
             (RESOURCE_LIST, ServerResult::ListResourcesResult(_))
@@ -167,28 +168,30 @@ impl Offers {
     }
 }
 
-fn request(tool: &str, arguments: &Value, upstream: &Upstream) -> Result<ClientRequest, McpError> {
-    let optional = |name: &str| arguments.get(name).and_then(Value::as_str).map(str::to_owned);
+/// A request that the server may ask something for first.
+fn wanted(tool: &str, arguments: &Value, upstream: &Upstream) -> Result<Wanted, McpError> {
+    if tool == RESOURCE_READ {
+        return Ok(Wanted::Resource(ReadResourceRequestParams::new(text(arguments, "uri")?)));
+    }
+    let name = text(arguments, "name")?;
+    // What was not accepted is not got.
+    if !upstream.accepted_now()?.prompts.iter().any(|prompt| prompt.name == name) {
+        return Err(invalid(format!("Unknown prompt: {name}")));
+    }
+    let mut params = GetPromptRequestParams::new(name);
+    if let Some(Value::Object(given)) = arguments.get("arguments") {
+        params = params.with_arguments(given.clone());
+    }
+    Ok(Wanted::Prompt(params))
+}
+
+/// Any other request.
+fn request(tool: &str, arguments: &Value) -> Result<ClientRequest, McpError> {
     Ok(match tool {
         RESOURCE_LIST => {
-            let page = PaginatedRequestParams::default().with_cursor(optional("cursor"));
+            let cursor = arguments.get("cursor").and_then(Value::as_str).map(str::to_owned);
+            let page = PaginatedRequestParams::default().with_cursor(cursor);
             ClientRequest::ListResourcesRequest(ListResourcesRequest::with_param(page))
-        }
-        RESOURCE_READ => {
-            let params = ReadResourceRequestParams::new(text(arguments, "uri")?);
-            ClientRequest::ReadResourceRequest(ReadResourceRequest::new(params))
-        }
-        PROMPT_GET => {
-            let name = text(arguments, "name")?;
-            // What was not accepted is not got.
-            if !upstream.accepted_now()?.prompts.iter().any(|prompt| prompt.name == name) {
-                return Err(invalid(format!("Unknown prompt: {name}")));
-            }
-            let mut params = GetPromptRequestParams::new(name);
-            if let Some(Value::Object(given)) = arguments.get("arguments") {
-                params = params.with_arguments(given.clone());
-            }
-            ClientRequest::GetPromptRequest(GetPromptRequest::new(params))
         }
         COMPLETION => {
             let mut asked = arguments.as_object().cloned().unwrap_or_default();

@@ -1,26 +1,24 @@
 //! One server of one tenant: started, watched, held, started again.
 
 mod holding;
+mod turns;
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aegis_core::{Body, ServerEnd, Sha256, Tenant};
-use rmcp::model::{ClientRequest, ServerResult};
-use serde_json::{Map, Value};
-use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{Call, Connection, Failure, Opening, Terms};
+use super::connection::{Connection, Failure, Opening};
 use super::error::McpError;
 use super::handler::{AskedLog, ListChanged};
 use super::log::LogRing;
 use super::oauth::{Authorizer, SignInError};
 use super::pin::{PinDocument, PinRecord};
-use super::result::McpResult;
-use super::servers::{CallOptions, McpParts};
+use super::servers::McpParts;
 use super::settings::{Reach, ServerSettings};
 
 /// A server that ran this long starts its pauses anew.
@@ -345,116 +343,6 @@ impl Upstream {
         judged.map_err(|error| Failure::new(ServerEnd::Protocol, error.to_string()))
     }
 
-    /// Calls a tool, by the server's name for it.
-    pub(super) async fn call(
-        &self,
-        tool: &str,
-        arguments: Option<Map<String, Value>>,
-        options: &CallOptions,
-    ) -> Result<McpResult, McpError> {
-        let (connection, _turn, deadline) = self.turn(options).await?;
-        let terms = self.terms(options, deadline);
-        let call = Call { tool, arguments, listener: options.listener.clone() };
-        let answer = connection.call(call, terms).await;
-        self.look_after(answer)
-    }
-
-    /// Any other request.
-    pub(super) async fn request(
-        &self,
-        request: ClientRequest,
-        options: &CallOptions,
-    ) -> Result<ServerResult, McpError> {
-        let (connection, _turn, deadline) = self.turn(options).await?;
-        let answer = connection.request_beside(request, self.terms(options, deadline)).await;
-        self.look_after(answer)
-    }
-
-    /// A server that could not be reached is looked at now: one behind an address has no process whose end would tell.
-    fn look_after<T>(&self, answer: Result<T, McpError>) -> Result<T, McpError> {
-        if matches!(answer, Err(McpError::Down { .. } | McpError::TimedOut { .. })) {
-            self.look.notify_one();
-        }
-        match answer {
-            // What it refuses for want of a token it has not done.
-            Err(McpError::Down { server, reason, sent }) => Err(match self.trouble() {
-                Some(reason) => McpError::Down { server, reason, sent: false },
-                None => McpError::Down { server, reason, sent },
-            }),
-            other => other,
-        }
-    }
-
-    fn terms<'a>(&self, options: &'a CallOptions, deadline: Instant) -> Terms<'a> {
-        Terms {
-            time: deadline.saturating_duration_since(Instant::now()),
-            cancel: &options.cancel,
-            progress: options.progress.clone(),
-        }
-    }
-
-    /// Waits for a turn: the server runs, is not held, and has room.
-    async fn turn(
-        &self,
-        options: &CallOptions,
-    ) -> Result<(Arc<Connection>, SemaphorePermit<'_>, Instant), McpError> {
-        let server = || self.settings.name.to_string();
-        let limits = self.settings.limits;
-        let time = options.time.unwrap_or(limits.request_timeout).min(limits.request_timeout);
-        let deadline = Instant::now() + time;
-        let permit = match self.running.try_acquire() {
-            Ok(permit) => permit,
-            Err(_) => {
-                let waiting = self.waiting.fetch_add(1, Ordering::AcqRel);
-                let _leave = Leave(&self.waiting);
-                if waiting >= limits.queue_max {
-                    return Err(McpError::Busy { server: server(), waiting });
-                }
-                tokio::select! {
-                    permit = self.running.acquire() => permit.map_err(|_| self.down("it is stopped"))?,
-                    () = options.cancel.cancelled() => return Err(McpError::Cancelled),
-                    () = tokio::time::sleep_until(deadline) => {
-                        return Err(McpError::TimedOut { server: server(), after: time, sent: false });
-                    }
-                }
-            }
-        };
-        let connection = self.connection(options, deadline).await?;
-        // Read after the wait: what was held meanwhile is not called.
-        if self.is_held() {
-            return Err(McpError::Held { server: server() });
-        }
-        Ok((connection, permit, deadline))
-    }
-
-    async fn connection(
-        &self,
-        options: &CallOptions,
-        deadline: Instant,
-    ) -> Result<Arc<Connection>, McpError> {
-        loop {
-            self.need();
-            let unsettled = matches!(&*self.phase.borrow(), Phase::Starting | Phase::Idle);
-            if !unsettled || Instant::now() >= deadline {
-                break;
-            }
-            tokio::select! {
-                () = self.settled() => {}
-                () = options.cancel.cancelled() => return Err(McpError::Cancelled),
-                () = tokio::time::sleep_until(deadline) => {}
-            }
-        }
-        match &*self.phase.borrow() {
-            Phase::Live(connection) => Ok(Arc::clone(connection)),
-            Phase::Starting | Phase::Idle => Err(self.down("it still starts")),
-            Phase::Stopped => Err(self.down("it is stopped")),
-            Phase::Down { reason, again_in } => {
-                let seconds = again_in.as_secs_f32();
-                Err(self.down(format!("{reason}; it is started again {seconds} s after that")))
-            }
-        }
-    }
-
     fn digest(&self, document: &PinDocument) -> Result<Sha256, McpError> {
         document.digest().map_err(|reason| self.malformed(reason))
     }
@@ -477,13 +365,5 @@ impl Upstream {
     }
     fn malformed(&self, reason: impl Into<String>) -> McpError {
         McpError::Malformed { server: self.settings.name.to_string(), reason: reason.into() }
-    }
-}
-
-struct Leave<'a>(&'a AtomicUsize);
-
-impl Drop for Leave<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }

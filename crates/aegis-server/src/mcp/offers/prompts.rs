@@ -2,13 +2,14 @@
 
 use aegis_tools::mcp::{COMPLETION, PROMPT_GET, PROMPT_LIST};
 use rmcp::model::{
-    CompleteRequestParams, CompleteResult, ErrorData, GetPromptRequestParams, GetPromptResult,
-    ListPromptsResult, Reference,
+    CompleteRequestParams, CompleteResult, ErrorData, GetPromptRequestParams, GetPromptResponse,
+    GetPromptResult, ListPromptsResult, Reference,
 };
 use rmcp::service::{RequestContext, RoleServer};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::super::McpServer;
+use super::super::acts::Brought;
 use super::Missed;
 
 impl McpServer {
@@ -44,15 +45,19 @@ impl McpServer {
         &self,
         request: GetPromptRequestParams,
         context: &RequestContext<RoleServer>,
-    ) -> Result<GetPromptResult, ErrorData> {
+    ) -> Result<GetPromptResponse, ErrorData> {
         let asking = self.asking(context).await?;
         let servers = asking.servers(PROMPT_GET, "prompts/get")?;
         let (server, name) = asking.prompt(&servers, &request.name)?;
-        let mut arguments = json!({"server": server, "name": name});
-        if let (Some(given), Some(members)) = (request.arguments, arguments.as_object_mut()) {
-            members.insert("arguments".to_owned(), Value::Object(given));
+        let mut arguments =
+            Map::from_iter([("server".to_owned(), server.into()), ("name".to_owned(), name.into())]);
+        if let Some(given) = request.arguments {
+            arguments.insert("arguments".to_owned(), Value::Object(given));
         }
-        Ok(self.offered(&asking, PROMPT_GET, arguments).await?)
+        let brought =
+            Brought { state: request.request_state.as_deref(), answers: request.input_responses.as_ref() };
+        let got = self.offered_in_rounds::<GetPromptResult, _>(&asking, PROMPT_GET, arguments, brought);
+        Ok(got.await?)
     }
 
     pub(in super::super) async fn completion(

@@ -3,12 +3,13 @@
 use aegis_tools::mcp::{RESOURCE_LIST, RESOURCE_READ, RESOURCE_TEMPLATES};
 use rmcp::model::{
     ErrorData, ListResourceTemplatesResult, ListResourcesResult, PaginatedRequestParams,
-    ReadResourceRequestParams, ReadResourceResult,
+    ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult,
 };
 use rmcp::service::{RequestContext, RoleServer};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::super::McpServer;
+use super::super::acts::Brought;
 use super::Missed;
 
 /// The arguments that ask for a page of a server's resources.
@@ -90,11 +91,17 @@ impl McpServer {
         &self,
         request: &ReadResourceRequestParams,
         context: &RequestContext<RoleServer>,
-    ) -> Result<ReadResourceResult, ErrorData> {
+    ) -> Result<ReadResourceResponse, ErrorData> {
         let asking = self.asking(context).await?;
         let servers = asking.servers(RESOURCE_READ, "resources/read")?;
         let server = self.resource(&asking, &servers, &request.uri).await?;
-        let arguments = json!({"server": server, "uri": request.uri});
-        Ok(self.offered(&asking, RESOURCE_READ, arguments).await?)
+        let uri = request.uri.clone();
+        let arguments =
+            Map::from_iter([("server".to_owned(), server.into()), ("uri".to_owned(), uri.into())]);
+        let brought =
+            Brought { state: request.request_state.as_deref(), answers: request.input_responses.as_ref() };
+        let read =
+            self.offered_in_rounds::<ReadResourceResult, _>(&asking, RESOURCE_READ, arguments, brought);
+        Ok(read.await?)
     }
 }

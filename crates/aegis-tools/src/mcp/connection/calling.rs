@@ -1,23 +1,22 @@
-//! Calls of tools, with what a server asks before it answers.
+//! Calls of tools, reads of resources and gets of prompts, with what a server asks before it answers.
 
 #![expect(deprecated, reason = "logging is part of revision 2025-11-25, which is still spoken")]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aegis_kernel::port::{Given, Listener, LogLevel, QuestionKind};
 use rmcp::model::{
-    CallToolRequest, CallToolRequestParams, ClientRequest, ElicitRequestParams, ErrorCode, InputRequest,
-    InputRequiredResult, InputResponses, LoggingLevel, RequestMetaObject, ServerResult, SetLevelRequest,
-    SetLevelRequestParams,
+    ClientRequest, ElicitRequestParams, ErrorCode, InputRequest, InputRequiredResult, InputResponses,
+    LoggingLevel, RequestMetaObject, ServerResult, SetLevelRequest, SetLevelRequestParams,
 };
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use tokio::time::Instant;
 
-use super::{Connection, Terms};
+use super::{Connection, Terms, Wanted};
 use crate::mcp::asking::Entered;
 use crate::mcp::error::McpError;
 use crate::mcp::handler::{NoAnswer, capabilities, kind_of};
-use crate::mcp::result::McpResult;
 
 /// Most rounds in which a server may ask for input before it answers a call.
 const INPUT_ROUNDS_MAX: usize = 8;
@@ -26,28 +25,20 @@ const QUESTIONS_MAX: usize = 16;
 /// How long a server may take to change what it logs.
 const LOG_LEVEL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A tool to be called.
-pub(in crate::mcp) struct Call<'a> {
-    /// By the server's name for it.
-    pub(in crate::mcp) tool: &'a str,
-    /// Its arguments.
-    pub(in crate::mcp) arguments: Option<Map<String, Value>>,
-    /// Who listens, and may be asked.
-    pub(in crate::mcp) listener: Option<std::sync::Arc<dyn Listener>>,
-}
-
 impl Connection {
-    /// Calls a tool.
-    pub(in crate::mcp) async fn call(&self, call: Call<'_>, terms: Terms<'_>) -> Result<McpResult, McpError> {
-        let Call { tool, arguments, listener } = call;
-        let mut params = CallToolRequestParams::new(tool.to_owned());
-        params.arguments = arguments;
+    /// Sends a request that the server may ask something for before it answers. `listener` listens, and may be asked.
+    pub(in crate::mcp) async fn call(
+        &self,
+        mut wanted: Wanted,
+        listener: Option<Arc<dyn Listener>>,
+        terms: Terms<'_>,
+    ) -> Result<ServerResult, McpError> {
         if let Some(given) = listener.as_ref().and_then(|listener| listener.given()) {
-            self.give(&mut params, given)?;
+            self.give(&mut wanted, given)?;
         }
         let mut entered = self.service.service().calls.enter(listener);
         self.wake_log(&entered).await;
-        let answer = self.rounds(&entered, params, terms).await;
+        let answer = self.rounds(&entered, wanted, terms).await;
         if !matches!(answer, Err(McpError::Cancelled | McpError::TimedOut { .. })) {
             entered.answered();
         }
@@ -57,43 +48,35 @@ impl Connection {
     async fn rounds(
         &self,
         entered: &Entered<'_>,
-        mut params: CallToolRequestParams,
+        mut wanted: Wanted,
         terms: Terms<'_>,
-    ) -> Result<McpResult, McpError> {
+    ) -> Result<ServerResult, McpError> {
         let mut deadline = Instant::now() + terms.time;
         let cancel = terms.cancel;
         for _ in 0..INPUT_ROUNDS_MAX {
-            let request = ClientRequest::CallToolRequest(CallToolRequest::new(params.clone()));
             let terms = Terms {
                 time: deadline.saturating_duration_since(Instant::now()),
                 cancel: terms.cancel,
                 progress: terms.progress.clone(),
             };
-            match self.request_in(Some(entered), request, terms).await? {
-                ServerResult::CallToolResult(answer) => {
-                    let result = McpResult::new(answer);
-                    if result.size() > self.response_bytes_max {
-                        return Err(self.too_large());
-                    }
-                    return Ok(result);
-                }
-                ServerResult::InputRequiredResult(asked) => {
-                    let takes = entered.call().listener().filter(|listener| listener.takes_questions());
-                    if let Some(listener) = takes {
-                        return Err(self.pass_on(&asked, listener.as_ref()));
-                    }
-                    params.request_state.clone_from(&asked.request_state);
-                    let began = Instant::now();
-                    params.input_responses = tokio::select! {
-                        biased;
-                        () = cancel.cancelled() => return Err(McpError::Cancelled),
-                        given = self.input(asked, entered) => given?,
-                    };
-                    // The time of the call stood still while its caller was asked.
-                    deadline += began.elapsed();
-                }
-                _ => return Err(self.malformed("it answered `tools/call` with something else")),
+            let asked = match self.request_in(Some(entered), wanted.request(), terms).await? {
+                ServerResult::InputRequiredResult(asked) => asked,
+                answer => return Ok(answer),
+            };
+            let takes = entered.call().listener().filter(|listener| listener.takes_questions());
+            if let Some(listener) = takes {
+                return Err(self.pass_on(&asked, listener.as_ref()));
             }
+            let state = asked.request_state.clone();
+            let began = Instant::now();
+            let responses = tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Err(McpError::Cancelled),
+                given = self.input(asked, entered) => given?,
+            };
+            wanted.answer(responses, state);
+            // The time of the call stood still while its caller was asked.
+            deadline += began.elapsed();
         }
         Err(self.malformed("it asks for input again and again"))
     }
@@ -133,7 +116,7 @@ impl Connection {
                 _ => Ok(json!({})),
             };
             let params = params.map_err(|error| self.malformed(error.to_string()))?;
-            let call = Ok(std::sync::Arc::clone(entered.call()));
+            let call = Ok(Arc::clone(entered.call()));
             let answer = self.service.service().asked(kind, params, call).await;
             responses.insert(key.clone(), answer.map_err(|reason| self.unanswered(kind, &reason))?);
         }
@@ -156,7 +139,7 @@ impl Connection {
                 let required = capabilities(|other| other == *kind);
                 return McpError::Protocol {
                     code: ErrorCode::MISSING_REQUIRED_CLIENT_CAPABILITY.0,
-                    message: format!("the tool asks for `{}`, which was not declared", kind.method()),
+                    message: format!("the server asks for `{}`, which was not declared", kind.method()),
                     data: Some(json!({"requiredCapabilities": required})),
                 };
             }
@@ -172,7 +155,7 @@ impl Connection {
     }
 
     /// Puts a caller's answers into its call. A server that may ask nothing is answered nothing.
-    fn give(&self, params: &mut CallToolRequestParams, given: Given) -> Result<(), McpError> {
+    fn give(&self, wanted: &mut Wanted, given: Given) -> Result<(), McpError> {
         let handler = self.service.service();
         // One that asks during its calls never asked so.
         if self.service.peer_info().is_none_or(|info| info.protocol_version.has_initialize()) {
@@ -192,8 +175,7 @@ impl Connection {
             }
             responses.insert(key, answer);
         }
-        params.input_responses = (!responses.is_empty()).then_some(responses);
-        params.request_state = given.state;
+        wanted.answer((!responses.is_empty()).then_some(responses), given.state);
         Ok(())
     }
 
