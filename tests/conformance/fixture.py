@@ -197,6 +197,13 @@ def by_capability(call):
     return rounds(asked)(call)
 
 
+def asking_first(key, message, field):
+    """Asks before it answers, as the caller's revision has it."""
+    asked = form(message, {field: {"type": "string", "default": "the default"}}, [field])
+    newer = rounds({key: {"method": ELICIT, "params": asked}}, state=key)
+    return lambda call: newer(call) if call.newer else elicited(call.ask(ELICIT, asked))
+
+
 def prompt_schema(name):
     return {"type": "object", "properties": {name: {"type": "string"}}, "required": [name]}
 
@@ -258,15 +265,20 @@ RESOURCES = {
     "test://watched-resource": ("text/plain", "text", "This is the content of the watched resource."),
 }
 TEMPLATE = "test://template/{id}/data"
+ASKING_RESOURCE = "test://asking-resource"
+asking_resource = asking_first("reader", "Who reads this?", "reader")
+asking_prompt = asking_first("user_context", "What context should the prompt use?", "context")
 PROMPTS = {
     "test_simple_prompt": ("A prompt without arguments", []),
     "test_prompt_with_arguments": ("A prompt with two arguments", ["arg1", "arg2"]),
     "test_prompt_with_embedded_resource": ("A prompt that embeds a resource", ["resourceUri"]),
     "test_prompt_with_image": ("A prompt with an image", []),
+    "test_input_required_result_prompt": ("A prompt that asks for its context", []),
 }
 
 
-def read(uri):
+def read(params):
+    uri = params.get("uri")
     before, after = TEMPLATE.split("{id}")
     if uri in RESOURCES:
         kind, field, content = RESOURCES[uri]
@@ -274,6 +286,11 @@ def read(uri):
         known = uri[len(before) : -len(after)]
         kind, field = "application/json", "text"
         content = json.dumps({"id": known, "templateTest": True, "data": f"Data for ID: {known}"})
+    elif uri == ASKING_RESOURCE:
+        given = asking_resource(Call(params))
+        if isinstance(given, dict):
+            return {"result": given}
+        kind, field, content = "text/plain", "text", given[0]["text"]
     else:
         return {"error": {"code": -32002, "message": "Resource not found", "data": {"uri": uri}}}
     return {"result": {"contents": [{"uri": uri, "mimeType": kind, field: content}]}}
@@ -293,7 +310,10 @@ def prompted(params):
             text("Please process the embedded resource above."),
         ],
         "test_prompt_with_image": lambda: [image(), text("Please analyze the image above.")],
+        "test_input_required_result_prompt": lambda: asking_prompt(Call(params)),
     }[name]()
+    if isinstance(contents, dict):
+        return {"result": contents}
     return {"result": {"messages": [{"role": "user", "content": content} for content in contents]}}
 
 
@@ -336,11 +356,7 @@ def called(params):
     name = params.get("name")
     if name not in TOOLS:
         return {"error": {"code": -32602, "message": f"Unknown tool: {name}"}}
-    try:
-        result = TOOLS[name](Call(params))
-    except Refused as refused:
-        code, message, data = refused.args
-        return {"error": {"code": code, "message": message, "data": data}}
+    result = TOOLS[name](Call(params))
     result = result if isinstance(result, dict) else {"content": result}
     return {"result": result}
 
@@ -362,7 +378,7 @@ def answer(method, params):
     if method == "resources/templates/list":
         return {"result": {"resourceTemplates": described_templates()}}
     if method == "resources/read":
-        return read(params.get("uri"))
+        return read(params)
     if method == "prompts/list":
         return {"result": {"prompts": described_prompts()}}
     if method == "prompts/get":
@@ -377,9 +393,15 @@ def answer(method, params):
 def handle(message):
     if "id" in message and "method" in message:
         method, params = message["method"], message.get("params") or {}
-        answered = answer(method, params)
+        try:
+            answered = answer(method, params)
+        except Refused as refused:
+            code, words, data = refused.args
+            answered = {"error": {"code": code, "message": words, "data": data}}
         if META + "protocolVersion" in (params.get("_meta") or {}) and "result" in answered:
-            kept = {"ttlMs": 0, "cacheScope": "private"} if method.endswith(("/list", "/read")) else {}
+            whole = answered["result"].get("resultType") != "input_required"
+            cached = whole and method.endswith(("/list", "/read"))
+            kept = {"ttlMs": 0, "cacheScope": "private"} if cached else {}
             answered = {"result": {"resultType": "complete", **kept, **answered["result"]}}
         write({"jsonrpc": "2.0", "id": message["id"], **answered})
 

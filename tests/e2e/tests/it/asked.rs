@@ -1,5 +1,7 @@
 //! What tool servers ask of their callers: put to whoever made the call, and to nobody else.
 
+mod beside;
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -15,6 +17,7 @@ use crate::servers::{agent, context};
 use crate::tools::calling;
 
 const CREDENTIAL: &str = "its-credential-4711";
+const GRANTED: &str = "grants: [elicitation, sampling, roots]";
 
 /// A server that asks for a pin, with its credential in the question, and answers those who wait only then.
 const ASKING: &str = r#"
@@ -69,17 +72,21 @@ for line in sys.stdin:
 async fn asking(script: Script) -> (Node, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("server.py"), ASKING).unwrap();
-    node(folder, "server.py", "env: {SERVER_KEY: \"env:OF_THE_SERVER\"}", &["ask", "wait", "flood"], script)
-        .await
+    let env = format!("{GRANTED}\n      env: {{SERVER_KEY: \"env:OF_THE_SERVER\"}}");
+    node(folder, "server.py", &env, &["ask", "wait", "flood"], script).await
 }
 
 /// A node with the fixture of the conformance suite, which speaks `revision`.
 async fn fixture(revision: &str, tools: &[&str]) -> (Node, tempfile::TempDir) {
+    fixture_with(revision, GRANTED, tools).await
+}
+
+async fn fixture_with(revision: &str, more: &str, tools: &[&str]) -> (Node, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let program = example::repository().join("tests/conformance/fixture.py");
     std::fs::copy(program, folder.path().join("server.py")).unwrap();
     let args = format!("server.py, \"{revision}\"");
-    node(folder, &args, "env: {}", tools, Script::new(|_| Reply::text("done"))).await
+    node(folder, &args, more, tools, Script::new(|_| Reply::text("done"))).await
 }
 
 async fn node(
@@ -94,7 +101,7 @@ async fn node(
     let path = folder.path().display();
     let config = format!(
         "  mcp_servers:\n    - name: asking\n      executable: python3\n      args: [{path}/{args}]\n      \
-         folders: [{path}]\n      grants: [elicitation, sampling, roots]\n      {more}\n{}",
+         folders: [{path}]\n      {more}\n{}",
         context(tools, "")
     );
     let node = Node::with(script).config(&config).env("OF_THE_SERVER", CREDENTIAL).start().await;
