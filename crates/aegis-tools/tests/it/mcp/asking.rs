@@ -11,15 +11,15 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::bench::{Bench, tenant};
-use super::hostile::{hostile, until};
+use super::hostile::{HANG_SECONDS, hostile, until};
 use super::server::Hostile;
 
 /// A caller who answers everything, and remembers what it was asked and told.
 #[derive(Default)]
-struct Caller {
-    asked: Mutex<Vec<Question>>,
-    told: Mutex<Vec<LogEntry>>,
-    slow: Duration,
+pub(super) struct Caller {
+    pub(super) asked: Mutex<Vec<Question>>,
+    pub(super) told: Mutex<Vec<LogEntry>>,
+    pub(super) slow: Duration,
 }
 
 #[async_trait]
@@ -57,7 +57,7 @@ async fn said(bench: &Bench, tool: &str, options: &CallOptions) -> Result<String
     Ok(answer.tool_result().content)
 }
 
-fn recorded(bench: &Bench, end: QuestionEnd) -> usize {
+pub(super) fn recorded(bench: &Bench, end: QuestionEnd) -> usize {
     let events = bench.events.lock().unwrap();
     let ended = |event: &&Body| matches!(event, Body::ServerAnswered { outcome, .. } if *outcome == end);
     events.iter().filter(ended).count()
@@ -132,8 +132,8 @@ async fn what_is_not_granted_is_not_asked_of_a_caller_either() {
 async fn the_time_of_a_call_stands_still_while_its_caller_is_asked() {
     let (bench, _) = granted();
     bench.tools().await;
-    // Longer than the two seconds that a request to this server may take.
-    let caller = Arc::new(Caller { slow: Duration::from_secs(3), ..Caller::default() });
+    // Longer than a request to this server may take.
+    let caller = Arc::new(Caller { slow: Duration::from_secs(HANG_SECONDS + 1), ..Caller::default() });
     assert!(said(&bench, "elicit", &options(&caller)).await.unwrap().contains("1234"));
 }
 

@@ -14,7 +14,7 @@ use super::bench::{Bench, WAIT, bench, call, context, nothing, settings, tenant}
 use super::server::Hostile;
 
 /// How long a request may take here: long for a busy machine, and what hangs takes it whole.
-const HANG_SECONDS: u64 = 6;
+pub(super) const HANG_SECONDS: u64 = 6;
 
 pub(super) fn hostile(config: Value, server: Hostile) -> (Bench, Arc<Hostile>) {
     let mut all = json!({"name": "bad", "executable": "bad", "protocol": "auto",

@@ -1,5 +1,7 @@
 //! A tool server written for harm, on pipes in memory. It speaks revision 2025-11-25 by hand.
 
+mod newer;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -18,6 +20,10 @@ pub(super) struct Hostile {
     pub(super) crashes: bool,
     /// Whether it answers nothing at all.
     pub(super) mute: bool,
+    /// Whether it has a prompt and resources too, before which it asks.
+    pub(super) offers: bool,
+    /// Whether it speaks revision 2026-07-28.
+    pub(super) newer: bool,
     /// Whether it floods standard error.
     pub(super) floods: bool,
     /// Credentials each process was given.
@@ -55,6 +61,7 @@ impl Starter for Hostile {
         let kill = CancellationToken::new();
         let (tell, ended) = watch::channel(false);
         let (crashes, mute, floods, stop) = (self.crashes, self.mute, self.floods, kill.clone());
+        let (offers, newer) = (self.offers, self.newer);
         let heard = Arc::clone(&self.heard);
         tokio::spawn(async move {
             if floods {
@@ -67,8 +74,10 @@ impl Starter for Hostile {
             if mute {
                 stop.cancelled().await;
                 drop((commands, answers));
+            } else if newer {
+                tokio::select! { () = newer::serve(commands, answers, heard) => {}, () = stop.cancelled() => {} }
             } else if !crashes {
-                tokio::select! { () = serve(commands, answers, heard) => {}, () = stop.cancelled() => {} }
+                tokio::select! { () = serve(commands, answers, heard, offers) => {}, () = stop.cancelled() => {} }
             }
             let _ = tell.send(true);
         });
@@ -86,7 +95,12 @@ fn tool(name: &str, description: &str) -> Value {
            "annotations": {"idempotentHint": true, "readOnlyHint": true}})
 }
 
-async fn serve(commands: DuplexStream, answers: DuplexStream, heard: Arc<std::sync::Mutex<Vec<Value>>>) {
+async fn serve(
+    commands: DuplexStream,
+    answers: DuplexStream,
+    heard: Arc<std::sync::Mutex<Vec<Value>>>,
+    offers: bool,
+) {
     let (say, said) = mpsc::channel::<Value>(64);
     let writer = write(answers, said);
     let reader = async move {
@@ -98,21 +112,13 @@ async fn serve(commands: DuplexStream, answers: DuplexStream, heard: Arc<std::sy
                 (message["id"].clone(), message["method"].as_str().unwrap_or_default().to_owned());
             let answer = |result: Value| json!({"jsonrpc": "2.0", "id": id, "result": result});
             let text = |text: &str| answer(json!({"content": [{"type": "text", "text": text}]}));
+            if let Some(said) = says_of_itself(&method, offers, &description) {
+                say.send(answer(said)).await.ok();
+                continue;
+            }
             let reply = match (method.as_str(), message["params"]["name"].as_str().unwrap_or_default()) {
-                ("initialize", _) => answer(
-                    json!({"protocolVersion": "2025-11-25", "capabilities": {"tools": {"listChanged": true}},
-                    "serverInfo": {"name": "hostile", "version": "1"}}),
-                ),
-                ("tools/list", _) => {
-                    let names =
-                        ["hang", "huge", "change", "crash", "sample", "garbage", "progress", "quiet_change"];
-                    let names = names.into_iter().chain(["elicit", "log"]);
-                    let mut tools: Vec<Value> = names.map(|name| tool(name, "does")).collect();
-                    tools.push(tool("add", &description));
-                    answer(json!({ "tools": tools }))
-                }
                 ("tools/call", "add") => text("3"),
-                ("tools/call", "hang") => continue,
+                ("tools/call" | "prompts/get", "hang") => continue,
                 ("tools/call", "huge") => text(&"x".repeat(300_000)),
                 ("tools/call", "garbage") => {
                     say.send(json!("garbage")).await.ok();
@@ -133,11 +139,11 @@ async fn serve(commands: DuplexStream, answers: DuplexStream, heard: Arc<std::sy
                     text("changed")
                 }
                 ("tools/call", "crash") => return,
-                ("tools/call", asking @ ("sample" | "elicit")) => {
-                    let (id, question) = question(asking);
+                ("prompts/get" | "resources/read", name) | ("tools/call", name @ ("sample" | "elicit")) => {
+                    let (id, question) = question(name);
                     say.send(question).await.ok();
-                    let Some(answer) = answer_to(id, &mut lines, &heard).await else { return };
-                    text(&answer)
+                    let Some(heard) = answer_to(id, &mut lines, &heard).await else { return };
+                    answer(given(&method, &message, &heard))
                 }
                 ("tools/call", "log") => {
                     for level in ["debug", "warning"] {
@@ -155,6 +161,40 @@ async fn serve(commands: DuplexStream, answers: DuplexStream, heard: Arc<std::sy
         }
     };
     tokio::select! { () = reader => {}, () = writer => {} }
+}
+
+/// What it is, and what it has.
+fn says_of_itself(method: &str, offers: bool, description: &str) -> Option<Value> {
+    Some(match method {
+        "initialize" => {
+            let mut capabilities = json!({"tools": {"listChanged": true}});
+            if offers {
+                capabilities["prompts"] = json!({});
+                capabilities["resources"] = json!({});
+            }
+            json!({"protocolVersion": "2025-11-25", "capabilities": capabilities,
+                   "serverInfo": {"name": "hostile", "version": "1"}})
+        }
+        "tools/list" => {
+            let names = ["hang", "huge", "change", "crash", "sample", "garbage", "progress", "quiet_change"];
+            let names = names.into_iter().chain(["elicit", "log"]);
+            let mut tools: Vec<Value> = names.map(|name| tool(name, "does")).collect();
+            tools.push(tool("add", description));
+            json!({ "tools": tools })
+        }
+        "prompts/list" => json!({"prompts": [{"name": "elicit"}, {"name": "hang"}]}),
+        "resources/templates/list" => json!({"resourceTemplates": []}),
+        _ => return None,
+    })
+}
+
+/// The answer of a request that says this.
+fn given(method: &str, message: &Value, words: &str) -> Value {
+    match method {
+        "tools/call" => json!({"content": [{"type": "text", "text": words}]}),
+        "prompts/get" => json!({"messages": [{"role": "user", "content": {"type": "text", "text": words}}]}),
+        _ => json!({"contents": [{"uri": message["params"]["uri"], "text": words}]}),
+    }
 }
 
 fn halfway(message: &Value) -> Value {
