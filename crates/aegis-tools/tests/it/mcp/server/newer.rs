@@ -1,6 +1,7 @@
 //! The same in revision 2026-07-28: it asks by its answer, and says in the end what came back.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
@@ -13,6 +14,8 @@ pub(super) async fn serve(commands: DuplexStream, mut answers: DuplexStream, hea
     while let Ok(Some(line)) = lines.next_line().await {
         let message = note(&line, &heard);
         let Some(id) = message.get("id") else { continue };
+        // Longer than a timer takes to fire that has no time left.
+        tokio::time::sleep(Duration::from_millis(20)).await;
         let mut answer = json!({"jsonrpc": "2.0", "id": id});
         match answered(&message) {
             Some(result) => answer["result"] = result,
