@@ -19,6 +19,9 @@ use super::oauth::{Authorizer, SignInError};
 use super::starter::Credentials;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection that was idle this long is not used again: common servers close theirs after 5 seconds, and a request that
+/// meets the close is lost.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The HTTP client for servers: no redirects, which would carry credentials elsewhere, and no proxy of the environment.
 ///
@@ -29,6 +32,7 @@ pub fn http_client() -> Result<reqwest::Client, reqwest::Error> {
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(IDLE_TIMEOUT)
         .build()
 }
 
