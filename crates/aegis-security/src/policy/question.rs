@@ -318,7 +318,7 @@ fn whole(number: &serde_json::Number) -> i64 {
         return whole;
     }
     let float = number.as_f64().unwrap_or(f64::MAX);
-    let away = if float < 0.0 { float.floor() } else { float.ceil() };
+    let away = float.abs().ceil().copysign(float);
     #[expect(clippy::cast_possible_truncation, reason = "`as` saturates, which is what is meant")]
     let whole = away as i64;
     whole

@@ -91,7 +91,7 @@ pub(super) fn read(text: &str) -> (Vec<(Rule, Policy)>, Vec<Problem>) {
         .map(|template| {
             let message =
                 "a template cannot be used here: name the principal or resource instead of its slot";
-            Problem { place: None, ..Problem::error(format!("policy:{}", template.id()), message) }
+            Problem::error(format!("policy:{}", template.id()), message)
         })
         .collect();
     let rules = rules(&policies, &mut problems);

@@ -75,6 +75,42 @@ fn a_layer_that_only_forbids_is_refused_with_the_remedy() {
 }
 
 #[test]
+fn a_policy_says_what_its_author_says_of_it() {
+    for (annotations, says) in [
+        ("", "the policy `policy:1`"),
+        ("@id(\"x\")", "the policy `policy:x`"),
+        ("@reason(\"Not at night.\")", "Not at night."),
+        ("@description(\"Nights.\")", "Nights."),
+        ("@reason(\"Why.\") @description(\"What.\")", "Why."),
+        ("@reason(\"\")", "the policy `policy:1`"),
+    ] {
+        let node = format!(
+            "permit(principal, action, resource); {annotations} forbid(principal, action, resource);"
+        );
+        let said = explain(&[text(&node)], &call("fs.read"));
+        assert_eq!(said.layers[0].reason, says, "{annotations}");
+    }
+}
+
+#[test]
+fn a_problem_is_told_with_its_place_and_rule() {
+    let problem = |place, rule: Option<&str>| Problem {
+        severity: Severity::Error,
+        place,
+        rule: rule.map(str::to_owned),
+        message: "it is wrong".to_owned(),
+    };
+    for (problem, told) in [
+        (problem(None, None), "it is wrong"),
+        (problem(Some((2, 7)), None), "2:7: it is wrong"),
+        (problem(Some((2, 7)), Some("policy:hours")), "2:7: policy:hours: it is wrong"),
+        (problem(None, Some("deny_list[1]")), "deny_list[1]: it is wrong"),
+    ] {
+        assert_eq!(problem.to_string(), told);
+    }
+}
+
+#[test]
 fn what_is_never_true_is_a_warning() {
     let problems = check_text(
         "permit(principal, action, resource);\nforbid(principal, action, resource) when { 1 == 2 };",

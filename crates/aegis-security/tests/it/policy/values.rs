@@ -1,7 +1,7 @@
 //! Governed values, arguments, labels and errors, by policies in Cedar's words.
 
 use aegis_security::policy::{Cause, PATH_COMPONENTS_MAX, Question, RESOURCE_BYTES_MAX, Ruling, evaluate};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{call, command, context, denial, domain, list, path, ruling, text, verdict};
 
@@ -130,6 +130,36 @@ fn what_cannot_be_understood_is_denied_by_every_layer() {
     let governed = [path(&"/a".repeat(PATH_COMPONENTS_MAX)), folder("/")];
     let question = Question { governed: &governed, matched: &matched, ..call(&most) };
     assert_eq!(evaluate(&layers, &question).ruling, Ruling::Permit);
+}
+
+#[test]
+fn so_many_arguments_so_deep_are_asked_about() {
+    let layer = text(r#"permit(principal, action, resource) unless { context.arguments.hasTag("never") };"#);
+    let many = |count: usize| Value::Array((0..count).map(|_| json!("a")).collect());
+    let deep = |depth: usize| (0..depth).fold(json!("a"), |inner, _| json!({ "a": inner }));
+    for (arguments, fits) in [
+        (many(1000), true),
+        (many(1001), false),
+        (deep(32), true),
+        (deep(33), false),
+        (json!([]), true),
+        (json!({"amount": -0.5}), true),
+    ] {
+        let question = Question { arguments: &arguments, ..call("pay") };
+        let said = evaluate(std::slice::from_ref(&layer), &question);
+        assert_eq!(said.ruling == Ruling::Permit, fits, "{said:?}");
+        assert!(fits || said.denial().unwrap().code.name() == "INVALID_ARGUMENTS");
+    }
+    // Away from zero on either side of it.
+    let least = text(
+        "permit(principal, action, resource) when { context.numbers.hasTag(\"n\") && context.numbers.getTag(\"n\") <= -1 };",
+    );
+    for (number, fits) in [(json!(-0.5), true), (json!(-1), true), (json!(0.5), false), (json!(-0.0), false)]
+    {
+        let arguments = json!({ "n": number });
+        let question = Question { arguments: &arguments, ..call("pay") };
+        assert_eq!(ruling(&least, &question) == Ruling::Permit, fits, "{arguments}");
+    }
 }
 
 #[test]
