@@ -139,7 +139,7 @@ impl Monitor {
                 Err(_) if ledger.catch_up().await? => self.ask(ledger, authority, action),
                 asked => asked,
             };
-            let (signed, permit) = match asked {
+            let (mut signed, mut permit) = match asked {
                 Ok(permitted) => permitted,
                 Err(denial) => return stages::record_denial(ledger, action, denial).await,
             };
@@ -155,8 +155,9 @@ impl Monitor {
                     break 'pass (permit, reserved, id);
                 }
                 // Something came in between: the answer is another if labels grew, or somebody cancelled.
-                if let Err(denial) = self.ask(ledger, authority, action) {
-                    return stages::record_denial(ledger, action, denial).await;
+                match self.ask(ledger, authority, action) {
+                    Ok(again) => (signed, permit) = again,
+                    Err(denial) => return stages::record_denial(ledger, action, denial).await,
                 }
                 attempts += 1;
                 if attempts > INTENT_ATTEMPTS_MAX {

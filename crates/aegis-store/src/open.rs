@@ -128,6 +128,8 @@ async fn open_writer(folder: &Folder) -> Result<SqliteConnection, OpenError> {
         .busy_timeout(BUSY_TIMEOUT)
         .pragma("secure_delete", "ON")
         .pragma("wal_autocheckpoint", "4000")
+        // A batch is one long statement; the writer says itself what was slow.
+        .disable_statement_logging()
         .connect()
         .await?;
     MIGRATIONS.run(&mut connection).await?;

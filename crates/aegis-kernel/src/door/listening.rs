@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use aegis_core::{ActorLink, Body, Durability, Name, QuestionEnd};
+use aegis_core::{Actor, ActorLink, Body, Durability, Name, QuestionEnd};
 use async_trait::async_trait;
 use serde_json::Value;
 
@@ -30,6 +30,7 @@ pub(super) struct Recorded {
     /// One after the other: what is asked and answered stands in this order on record too.
     ledger: tokio::sync::Mutex<Ledger>,
     redaction: Arc<Redaction>,
+    caller: Actor,
     asked: AtomicUsize,
     logged: AtomicUsize,
 }
@@ -40,6 +41,7 @@ impl Recorded {
         Self {
             inner,
             redaction: Arc::clone(&ledger.scribe.redaction),
+            caller: ledger.actor.clone(),
             ledger: tokio::sync::Mutex::new(ledger),
             asked: AtomicUsize::new(0),
             logged: AtomicUsize::new(0),
@@ -63,15 +65,13 @@ impl Recorded {
         body: impl FnOnce(Option<aegis_core::BlobRef>) -> Body,
     ) -> Result<(), RecordError> {
         let mut ledger = self.ledger.lock().await;
-        let caller = ledger.actor.clone();
-        if let Some(name) = by {
-            ledger.actor = caller.clone().then(ActorLink::Server { name: name.clone() });
-        }
+        ledger.actor = match by {
+            Some(name) => self.caller.clone().then(ActorLink::Server { name: name.clone() }),
+            None => self.caller.clone(),
+        };
         let mut blobs = Vec::new();
         let blob = text.map(|text| ledger.scribe.blob(text, &mut blobs));
-        let noted = ledger.fact(body(blob), blobs, Durability::Process).await;
-        ledger.actor = caller;
-        noted
+        ledger.fact(body(blob), blobs, Durability::Process).await
     }
 
     async fn note_end(

@@ -159,10 +159,7 @@ impl Kernel {
             blobs,
             durability: Durability::Power,
         };
-        let appended = scribe.journal.append(append).await;
-        // Whether or not it was taken: one look too many does no harm.
-        self.agents_revision.fetch_add(1, Ordering::AcqRel);
-        appended.map(drop).map_err(unrecorded)
+        self.append_change(append).await
     }
 
     /// Refuses new executions of the agent until it is resumed. Pausing a paused agent changes nothing.
@@ -225,9 +222,19 @@ impl Kernel {
             blobs: Vec::new(),
             durability: Durability::Power,
         };
-        let appended = scribe.journal.append(append).await;
-        // Whether or not it was taken: one look too many does no harm.
-        self.agents_revision.fetch_add(1, Ordering::AcqRel);
+        self.append_change(append).await
+    }
+
+    /// Appends and counts it, on a task of its own: a client that goes away must not leave a change that nobody counted.
+    async fn append_change(&self, append: Append) -> Result<(), Diagnosis> {
+        let (journal, revision) = (Arc::clone(self.journal()), Arc::clone(&self.agents_revision));
+        let appended = tokio::spawn(async move {
+            let appended = journal.append(append).await;
+            // Whether or not it was taken: one look too many does no harm.
+            revision.fetch_add(1, Ordering::AcqRel);
+            appended
+        });
+        let appended = appended.await.map_err(|error| Diagnosis::internal(error.to_string()))?;
         appended.map(drop).map_err(unrecorded)
     }
 

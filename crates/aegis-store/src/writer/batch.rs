@@ -22,6 +22,8 @@ const EVENTS_COMMON: usize = 4;
 const BLOBS_COMMON: usize = 8;
 /// Records of a projection in one statement.
 const RECORDS_AT_ONCE: usize = 256;
+/// A batch that takes longer is told of.
+const SLOW_BATCH: std::time::Duration = std::time::Duration::from_secs(1);
 /// How long an idempotency key is remembered, in microseconds.
 const IDEMPOTENCY_MICROS: i64 = 24 * 3600 * 1_000_000;
 /// How long a look at the free disk counts.
@@ -255,7 +257,17 @@ impl Writer {
         script.push("COMMIT");
         // Only what comes often in the same shape is worth a place among the prepared statements.
         let common = staged.events.len() <= EVENTS_COMMON && staged.blobs.len() <= BLOBS_COMMON;
-        script.build().persistent(common).execute(&mut self.connection).await.map(drop)
+        let begun = Instant::now();
+        let written = script.build().persistent(common).execute(&mut self.connection).await;
+        if begun.elapsed() > SLOW_BATCH {
+            let (events, took) = (staged.events.len(), begun.elapsed().as_millis());
+            tracing::warn!(
+                events,
+                milliseconds = took,
+                "the journal was slow to write: the disk may be busy"
+            );
+        }
+        written.map(drop)
     }
 
     /// Undoes a transaction that could not be written. A full disk refuses the batch; anything else below ends the
@@ -447,13 +459,39 @@ async fn load_table<R: Row>(
 }
 
 /// Stores every changed record.
-pub(super) fn store_changed(script: &mut Script, projections: &mut Projections) {
+fn store_changed(script: &mut Script, projections: &mut Projections) {
     store_table(script, &mut projections.agents);
     store_table(script, &mut projections.versions);
     store_table(script, &mut projections.executions);
     store_table(script, &mut projections.iterations);
     store_table(script, &mut projections.volumes);
     store_table(script, &mut projections.costs);
+}
+
+/// The same with a turn for each piece: after a rebuild there may be very many.
+pub(super) async fn store_rebuilt(
+    connection: &mut SqliteConnection,
+    projections: &mut Projections,
+) -> Result<(), sqlx::Error> {
+    store_rows(connection, &mut projections.agents).await?;
+    store_rows(connection, &mut projections.versions).await?;
+    store_rows(connection, &mut projections.executions).await?;
+    store_rows(connection, &mut projections.iterations).await?;
+    store_rows(connection, &mut projections.volumes).await?;
+    store_rows(connection, &mut projections.costs).await
+}
+
+async fn store_rows<R: Row>(
+    connection: &mut SqliteConnection,
+    table: &mut Table<R>,
+) -> Result<(), sqlx::Error> {
+    let [before, after] = R::UPSERT;
+    for records in table.take_changed(RECORDS_AT_ONCE) {
+        let mut script = Script::new(before);
+        script.push_bind(records).push(after);
+        script.build().execute(&mut *connection).await?;
+    }
+    Ok(())
 }
 
 fn store_table<R: Row>(script: &mut Script, table: &mut Table<R>) {

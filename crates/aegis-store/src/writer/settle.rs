@@ -7,7 +7,7 @@ use aegis_kernel::port::{Head, JournalError};
 use aegis_security::checkpoint::Checkpoint;
 use sqlx::Row as _;
 
-use super::batch::{Script, is_full, store_changed};
+use super::batch::{is_full, store_rebuilt};
 use super::stage::Staged;
 use super::{State, Stop, WORKING, Writer, store_error};
 use crate::projection::{Projections, Row};
@@ -227,10 +227,8 @@ impl Writer {
         ] {
             sqlx::query(clear).execute(&mut *connection).await.map_err(store_error)?;
         }
-        let mut script = Script::new("");
-        store_changed(&mut script, &mut projections);
-        script.push("COMMIT");
-        script.build().persistent(false).execute(&mut *connection).await.map(drop).map_err(store_error)
+        store_rebuilt(connection, &mut projections).await.map_err(store_error)?;
+        sqlx::query("COMMIT").execute(&mut *connection).await.map(drop).map_err(store_error)
     }
 
     pub(super) async fn archive(&mut self, before: u64) -> Result<Option<String>, JournalError> {

@@ -156,6 +156,10 @@ impl Offers {
         }
         let max = upstream.settings.limits.response_bytes_max;
         let answer = serde_json::to_value(answer).map_err(|error| malformed(error.to_string()))?;
+        // What a server asks passed the grants before; an answer that looks like a question is none of both.
+        if answer.get("resultType").is_some_and(|kind| kind != "complete") {
+            return Err(malformed(format!("it answered for `{tool}` with something that is no answer")));
+        }
         if answer.to_string().len() > max {
             return Err(McpError::TooLarge { server: server.to_owned(), max });
         }

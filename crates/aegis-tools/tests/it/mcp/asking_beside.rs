@@ -72,6 +72,19 @@ async fn nothing_is_asked_that_is_not_granted() {
 }
 
 #[tokio::test]
+async fn an_answer_that_only_looks_like_a_question_is_none() {
+    for grants in [json!([]), json!(["elicitation"])] {
+        let (bench, _) = offering(true, grants);
+        let caller = Arc::new(Caller::default());
+        let feigned = call("prompt.get", json!({"server": "bad", "name": "feigned"}));
+        let context = ToolContext { listener: Some(Arc::clone(&caller) as _), ..context() };
+        let told = bench.tools().await.call(&context, &feigned, &CancellationToken::new()).await.unwrap();
+        assert!(told.is_error && told.content.contains("no answer"), "{told:?}");
+        assert!(caller.asked.lock().unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
 async fn a_model_that_wants_them_is_asked_nothing() {
     for newer in [false, true] {
         let (bench, _) = offering(newer, json!(["elicitation"]));

@@ -34,7 +34,10 @@ fn answered(message: &Value) -> Option<Value> {
             "capabilities": {"tools": {}, "prompts": {}, "resources": {}},
             "_meta": {"io.modelcontextprotocol/serverInfo": {"name": "hostile", "version": "1"}}}),
         "tools/list" => json!({"tools": [tool("ask", "asks")]}),
-        "prompts/list" => json!({"prompts": [{"name": "elicit"}]}),
+        "prompts/list" => json!({"prompts": [{"name": "elicit"}, {"name": "feigned"}]}),
+        "prompts/get" if message["params"]["name"] == "feigned" => {
+            json!({"resultType": "input_required", "messages": []})
+        }
         "resources/templates/list" => json!({"resourceTemplates": []}),
         "tools/call" | "prompts/get" | "resources/read" => asked_first(method, message),
         _ => return None,
