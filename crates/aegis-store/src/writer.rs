@@ -4,6 +4,7 @@
 
 mod batch;
 mod head;
+mod script;
 mod settle;
 mod stage;
 

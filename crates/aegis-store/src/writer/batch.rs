@@ -5,23 +5,20 @@ use aegis_kernel::port::{Append, Appended, JournalError};
 use sqlx::{Row as _, SqliteConnection};
 use tokio::time::Instant;
 
-use super::stage::{BlobRow, EventRow, Staged, copy_number};
+use super::script::{Script, insert_blobs, insert_events, load_wanted, store_changed};
+use super::stage::{BlobRow, Staged, copy_number};
 use super::{
     Answer, BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, CHECKPOINT_DELAY, Command, Idempotent, MARKER_DELAY,
     POSITIONS_MAX, RECORDS_MAX, Stop, Writer, head, store_error,
 };
 use crate::folder::BALLAST_BYTES;
-use crate::projection::{Projections, Row, Table};
+use crate::projection::Projections;
 use crate::seal::seal_blob;
 
-/// Rows of one insert; a statement costs more than a row.
-const ROWS_MANY: usize = 32;
 /// Events of a batch whose statements are kept prepared, at most.
 const EVENTS_COMMON: usize = 4;
 /// And its blobs.
 const BLOBS_COMMON: usize = 8;
-/// Records of a projection in one statement.
-const RECORDS_AT_ONCE: usize = 256;
 /// A batch that takes longer is told of.
 const SLOW_BATCH: std::time::Duration = std::time::Duration::from_secs(1);
 /// How long an idempotency key is remembered, in microseconds.
@@ -370,43 +367,6 @@ const fn begins_something(body: &Body) -> bool {
     matches!(body, Body::ActionIntended { .. } | Body::ExecutionCreated { .. } | Body::AgentDeployed { .. })
 }
 
-/// Statements that the connection's thread executes in one turn.
-pub(super) type Script = sqlx::QueryBuilder<sqlx::Sqlite>;
-
-fn insert_events(script: &mut Script, rows: &[EventRow]) {
-    for piece in rows.chunks(ROWS_MANY) {
-        script.push("INSERT INTO events (seq, stream, stream_seq, tenant, kind, at, trace_id, hash, leaf) ");
-        script.push_values(piece, |mut values, row| {
-            let event = &row.event;
-            values
-                .push_bind(event.seq.cast_signed())
-                .push_bind(row.stream.clone())
-                .push_bind(event.stream_seq.cast_signed())
-                .push_bind(event.tenant.as_str().to_owned())
-                .push_bind(event.body.kind())
-                .push_bind(event.at.micros())
-                .push_bind(event.span.trace_id.as_bytes().to_vec())
-                .push_bind(row.hash.to_vec())
-                .push_bind(row.leaf.clone());
-        });
-        script.push(";");
-    }
-}
-
-fn insert_blobs(script: &mut Script, blobs: &[BlobRow]) {
-    for piece in blobs.chunks(ROWS_MANY) {
-        script.push("INSERT INTO blobs (id, stream, copy, sealed) ");
-        script.push_values(piece, |mut values, blob| {
-            values
-                .push_bind(blob.id.uuid().as_bytes().to_vec())
-                .push_bind(blob.stream.clone())
-                .push_bind(blob.copy)
-                .push_bind(blob.sealed.clone());
-        });
-        script.push(";");
-    }
-}
-
 /// Answers with what is known of a key, or remembers it.
 async fn remember(
     connection: &mut SqliteConnection,
@@ -433,70 +393,4 @@ async fn remember(
         .execute(connection)
         .await?;
     Ok(None)
-}
-
-async fn load_wanted(
-    connection: &mut SqliteConnection,
-    projections: &mut Projections,
-) -> Result<(), sqlx::Error> {
-    load_table(connection, &mut projections.agents).await?;
-    load_table(connection, &mut projections.executions).await?;
-    load_table(connection, &mut projections.iterations).await?;
-    load_table(connection, &mut projections.volumes).await
-}
-
-async fn load_table<R: Row>(
-    connection: &mut SqliteConnection,
-    table: &mut Table<R>,
-) -> Result<(), sqlx::Error> {
-    let Some(wanted) = table.take_wanted() else { return Ok(()) };
-    for row in sqlx::query(R::SELECT).bind(wanted).fetch_all(connection).await? {
-        let record: String = row.try_get(1)?;
-        let record = serde_json::from_str(&record).map_err(|error| sqlx::Error::Decode(error.into()))?;
-        table.loaded(row.try_get(0)?, record);
-    }
-    Ok(())
-}
-
-/// Stores every changed record.
-fn store_changed(script: &mut Script, projections: &mut Projections) {
-    store_table(script, &mut projections.agents);
-    store_table(script, &mut projections.versions);
-    store_table(script, &mut projections.executions);
-    store_table(script, &mut projections.iterations);
-    store_table(script, &mut projections.volumes);
-    store_table(script, &mut projections.costs);
-}
-
-/// The same with a turn for each piece: after a rebuild there may be very many.
-pub(super) async fn store_rebuilt(
-    connection: &mut SqliteConnection,
-    projections: &mut Projections,
-) -> Result<(), sqlx::Error> {
-    store_rows(connection, &mut projections.agents).await?;
-    store_rows(connection, &mut projections.versions).await?;
-    store_rows(connection, &mut projections.executions).await?;
-    store_rows(connection, &mut projections.iterations).await?;
-    store_rows(connection, &mut projections.volumes).await?;
-    store_rows(connection, &mut projections.costs).await
-}
-
-async fn store_rows<R: Row>(
-    connection: &mut SqliteConnection,
-    table: &mut Table<R>,
-) -> Result<(), sqlx::Error> {
-    let [before, after] = R::UPSERT;
-    for records in table.take_changed(RECORDS_AT_ONCE) {
-        let mut script = Script::new(before);
-        script.push_bind(records).push(after);
-        script.build().execute(&mut *connection).await?;
-    }
-    Ok(())
-}
-
-fn store_table<R: Row>(script: &mut Script, table: &mut Table<R>) {
-    let [before, after] = R::UPSERT;
-    for records in table.take_changed(RECORDS_AT_ONCE) {
-        script.push(before).push_bind(records).push(after).push(";");
-    }
 }

@@ -3,7 +3,7 @@
 use aegis_security::merkle::Frontier;
 use sqlx::{Row, SqliteConnection};
 
-use super::batch::Script;
+use super::script::Script;
 use crate::error::OpenError;
 
 /// The one row of `journal_head`.

@@ -7,7 +7,8 @@ use aegis_kernel::port::{Head, JournalError};
 use aegis_security::checkpoint::Checkpoint;
 use sqlx::Row as _;
 
-use super::batch::{is_full, store_rebuilt};
+use super::batch::is_full;
+use super::script::store_rebuilt;
 use super::stage::Staged;
 use super::{State, Stop, WORKING, Writer, store_error};
 use crate::projection::{Projections, Row};
