@@ -70,14 +70,28 @@ async fn load_table<R: Row>(
     Ok(())
 }
 
+/// Every changed record, in pieces: the statement's two halves, and what stands between them.
+fn changed(projections: &mut Projections) -> impl Iterator<Item = ([&'static str; 2], String)> + Send {
+    let Projections { agents, versions, executions, iterations, volumes, costs } = projections;
+    pieces(agents)
+        .chain(pieces(versions))
+        .chain(pieces(executions))
+        .chain(pieces(iterations))
+        .chain(pieces(volumes))
+        .chain(pieces(costs))
+}
+
+/// Of one table, made when they are asked for.
+fn pieces<R: Row + Send>(table: &mut Table<R>) -> impl Iterator<Item = ([&'static str; 2], String)> + Send {
+    let taken = std::iter::once_with(move || table.take_changed(RECORDS_AT_ONCE));
+    taken.flatten().map(|records| (R::UPSERT, records))
+}
+
 /// Stores every changed record.
 pub(super) fn store_changed(script: &mut Script, projections: &mut Projections) {
-    store_table(script, &mut projections.agents);
-    store_table(script, &mut projections.versions);
-    store_table(script, &mut projections.executions);
-    store_table(script, &mut projections.iterations);
-    store_table(script, &mut projections.volumes);
-    store_table(script, &mut projections.costs);
+    for ([before, after], records) in changed(projections) {
+        script.push(before).push_bind(records).push(after).push(";");
+    }
 }
 
 /// The same with a turn for each piece: after a rebuild there may be very many.
@@ -85,30 +99,10 @@ pub(super) async fn store_rebuilt(
     connection: &mut SqliteConnection,
     projections: &mut Projections,
 ) -> Result<(), sqlx::Error> {
-    store_rows(connection, &mut projections.agents).await?;
-    store_rows(connection, &mut projections.versions).await?;
-    store_rows(connection, &mut projections.executions).await?;
-    store_rows(connection, &mut projections.iterations).await?;
-    store_rows(connection, &mut projections.volumes).await?;
-    store_rows(connection, &mut projections.costs).await
-}
-
-async fn store_rows<R: Row>(
-    connection: &mut SqliteConnection,
-    table: &mut Table<R>,
-) -> Result<(), sqlx::Error> {
-    let [before, after] = R::UPSERT;
-    for records in table.take_changed(RECORDS_AT_ONCE) {
+    for ([before, after], records) in changed(projections) {
         let mut script = Script::new(before);
         script.push_bind(records).push(after);
         script.build().execute(&mut *connection).await?;
     }
     Ok(())
-}
-
-fn store_table<R: Row>(script: &mut Script, table: &mut Table<R>) {
-    let [before, after] = R::UPSERT;
-    for records in table.take_changed(RECORDS_AT_ONCE) {
-        script.push(before).push_bind(records).push(after).push(";");
-    }
 }

@@ -353,6 +353,18 @@ async fn both_generations_are_spoken_and_a_redeployed_agent_holds_at_once() {
     assert_eq!(answer["result"]["content"][0]["text"], "Echo: x", "{answer}");
     assert_eq!(answer["result"]["resultType"], "complete", "{answer}");
 
+    // In the run that stands, whose agent was looked at since.
+    let echo = || post(&node, &key, &[], &call("echo", json!({"message": "x"}))).1;
+    for _ in 0..2 {
+        assert_eq!(echo()["result"]["content"][0]["text"], "Echo: x");
+    }
+    node.run(&["agent", "pause", "served"]).ok();
+    let answer = echo();
+    assert!(answer["error"]["message"].as_str().is_some_and(|told| told.contains("paused")), "{answer}");
+    node.run(&["agent", "resume", "served"]).ok();
+    for _ in 0..2 {
+        assert_eq!(echo()["result"]["content"][0]["text"], "Echo: x");
+    }
     let narrower = agent("[fs.read]").replace("version: \"1.0.0\"", "version: \"1.0.1\"");
     node.deploy(&narrower);
     let (_, answer) = post(&node, &key, &[], &call("echo", json!({"message": "x"})));
