@@ -63,7 +63,7 @@ struct Sweep {
     seen: Seen,
 }
 
-/// What there was at the moments of the kills: without it, finding nothing later would mean nothing.
+/// What there was just before and after the kills: without it, finding nothing later would mean nothing.
 #[derive(Debug, Default)]
 struct Seen {
     processes: usize,
@@ -201,8 +201,10 @@ impl Sweep {
     }
 
     fn kill_and_restart(&mut self, moment: Moment) {
+        // Before the kill: the kernel ends a sandbox with its daemon, most often before anything can look.
+        let mut former = self.marks.look();
         self.kill();
-        let former = self.marks.look();
+        former.join(self.marks.look());
         self.seen.processes += former.processes.len();
         self.seen.mounts += former.mounts.len();
         self.seen.groups += former.groups.len();

@@ -89,6 +89,14 @@ impl Marks {
 }
 
 impl Leftovers {
+    /// Adds what another look found.
+    pub(crate) fn join(&mut self, other: Self) {
+        self.processes.extend(other.processes);
+        self.mounts.extend(other.mounts);
+        self.groups.extend(other.groups);
+        self.folders.extend(other.folders);
+    }
+
     /// Whether nothing was found.
     pub(crate) fn is_empty(&self) -> bool {
         self.processes.is_empty()
