@@ -35,7 +35,8 @@ async fn read_copy(
     let name = stream.to_string();
     let row = sqlx::query(
         "SELECT b.sealed, k.key, k.destroyed_at, b.copy FROM blobs b \
-         LEFT JOIN stream_keys k ON k.stream = b.stream AND k.copy = b.copy WHERE b.id = ?1 AND b.stream = ?2",
+         LEFT JOIN stream_keys k ON k.stream = b.stream AND k.copy = b.copy \
+         WHERE b.stream = ?2 AND b.copy IN (0, 1) AND b.id = ?1",
     )
     .bind(id.uuid().as_bytes().to_vec())
     .bind(name.clone())

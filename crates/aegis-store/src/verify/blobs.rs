@@ -49,16 +49,18 @@ pub(super) async fn check(
             let mut references = Vec::new();
             collect(&leaf, &mut references);
             let signed = envelopes.of(&leaf);
+            let stream = leaf.get("stream").and_then(Value::as_str).unwrap_or_default();
             for (id, commitment) in references {
                 if seen.insert(id) {
-                    let looked = check_one(connection, keys.as_ref(), (id, seq), &commitment, report).await?;
+                    let looked =
+                        check_one(connection, keys.as_ref(), (stream, id, seq), &commitment, report).await?;
                     if let Some(signed) = signed.as_ref().filter(|signed| signed.text == id) {
                         let text =
                             if let Looked::Opened(text) = &looked { Some(text.as_slice()) } else { None };
                         envelopes.check(signed, seq, text, report);
                     }
-                    if let Looked::Destroyed { stream, copy } = looked {
-                        destruction.found.push((id, seq, stream, copy));
+                    if let Looked::Destroyed { copy } = looked {
+                        destruction.found.push((id, seq, stream.to_owned(), copy));
                     }
                 }
             }
@@ -128,8 +130,8 @@ fn collect(value: &Value, references: &mut Vec<(BlobId, Sha256)>) {
 enum Looked {
     /// Its bytes, which match.
     Opened(Vec<u8>),
-    /// It was destroyed: its stream, and which copy it was.
-    Destroyed { stream: String, copy: i64 },
+    /// It was destroyed: which copy it was.
+    Destroyed { copy: i64 },
     /// Nothing to go on with; the report says why.
     Nothing,
 }
@@ -137,14 +139,16 @@ enum Looked {
 async fn check_one(
     connection: &mut SqliteConnection,
     keys: Option<&KeyRing>,
-    (id, seq): (BlobId, u64),
+    (stream, id, seq): (&str, BlobId, u64),
     commitment: &Sha256,
     report: &mut VerifyReport,
 ) -> Result<Looked, OpenError> {
     let row = sqlx::query(
-        "SELECT b.sealed, b.stream, k.key, k.destroyed_at, b.copy FROM blobs b \
-         LEFT JOIN stream_keys k ON k.stream = b.stream AND k.copy = b.copy WHERE b.id = ?1",
+        "SELECT b.sealed, k.key, k.destroyed_at, b.copy FROM blobs b \
+         LEFT JOIN stream_keys k ON k.stream = b.stream AND k.copy = b.copy \
+         WHERE b.stream = ?1 AND b.copy IN (0, 1) AND b.id = ?2",
     )
+    .bind(stream.to_owned())
     .bind(id.uuid().as_bytes().to_vec())
     .fetch_optional(connection)
     .await?;
@@ -152,24 +156,24 @@ async fn check_one(
         report.found(Damage::BlobMissing { id, seq });
         return Ok(Looked::Nothing);
     };
-    if row.try_get::<Option<i64>, _>(3)?.is_some() {
-        return Ok(Looked::Destroyed { stream: row.try_get(1)?, copy: row.try_get(4)? });
+    if row.try_get::<Option<i64>, _>(2)?.is_some() {
+        return Ok(Looked::Destroyed { copy: row.try_get(3)? });
     }
     let Some(keys) = keys else {
         report.blobs_unchecked += 1;
         return Ok(Looked::Nothing);
     };
-    let key = match row.try_get::<Option<i64>, _>(2)? {
+    let key = match row.try_get::<Option<i64>, _>(1)? {
         Some(key) => keys.get(key).await?,
         None => None,
     };
-    if key.is_none() && row.try_get::<i64, _>(4)? == WORKING {
+    if key.is_none() && row.try_get::<i64, _>(3)? == WORKING {
         // Copies of the keys hold no keys of working copies.
         report.blobs_unchecked += 1;
         return Ok(Looked::Nothing);
     }
     let sealed: &[u8] = row.try_get(0)?;
-    let opened = key.map(|key| open_blob(&key, row.try_get(1).unwrap_or_default(), id, sealed, commitment));
+    let opened = key.map(|key| open_blob(&key, stream, id, sealed, commitment));
     match opened {
         Some(Ok(bytes)) => {
             report.blobs += 1;

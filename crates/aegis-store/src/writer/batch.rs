@@ -5,6 +5,7 @@ use aegis_kernel::port::{Append, Appended, JournalError};
 use sqlx::{Row as _, SqliteConnection};
 use tokio::time::Instant;
 
+use super::head::SYNCHRONOUS_FULL;
 use super::script::{Script, insert_blobs, insert_events, load_wanted, store_changed};
 use super::stage::{BlobRow, Staged, copy_number};
 use super::{
@@ -26,9 +27,8 @@ const IDEMPOTENCY_MICROS: i64 = 24 * 3600 * 1_000_000;
 /// How long a look at the free disk counts.
 const DISK_CHECK_EVERY: std::time::Duration = std::time::Duration::from_millis(500);
 const SET_FULL: &str = "PRAGMA synchronous = FULL; PRAGMA synchronous";
-const SET_NORMAL: &str = "PRAGMA synchronous = NORMAL; PRAGMA synchronous";
-const BEGIN_FULL: &str = "PRAGMA synchronous = FULL; PRAGMA synchronous; BEGIN IMMEDIATE";
-const BEGIN_NORMAL: &str = "PRAGMA synchronous = NORMAL; PRAGMA synchronous; BEGIN IMMEDIATE";
+const BEGIN_FULL: &str = "PRAGMA synchronous = FULL; BEGIN IMMEDIATE;";
+const BEGIN_NORMAL: &str = "PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE;";
 /// SQLite's result code for a full disk.
 const SQLITE_FULL: &str = "13";
 
@@ -106,10 +106,12 @@ impl Writer {
                 return Ok(());
             }
         };
-        if let Err(error) = self.begin(power).await {
-            return self.roll_back(error, answers).await;
+        if staged.events.is_empty() && batch.idempotent.is_empty() {
+            // Every append was refused: there is nothing to wait for.
+            answers.send();
+            return Ok(());
         }
-        if let Err(error) = self.write(&staged, batch.idempotent, &mut answers).await {
+        if let Err(error) = self.write(&staged, batch.idempotent, power, &mut answers).await {
             return self.roll_back(error, answers).await;
         }
         self.committed(staged, power);
@@ -201,40 +203,37 @@ impl Writer {
         Ok(())
     }
 
-    /// Sets what a commit waits for and reads it back: a setting that did not take would lose acknowledged events.
-    pub(super) async fn set_synchronous(&mut self, power: bool) -> Result<(), sqlx::Error> {
-        self.synchronous(power, if power { SET_FULL } else { SET_NORMAL }).await
-    }
-
-    /// The same with the beginning of a transaction, in one turn of the connection's thread: turns are what a lone
-    /// append waits for, beside its sync.
-    async fn begin(&mut self, power: bool) -> Result<(), sqlx::Error> {
-        self.synchronous(power, if power { BEGIN_FULL } else { BEGIN_NORMAL }).await
-    }
-
-    async fn synchronous(&mut self, power: bool, sql: &'static str) -> Result<(), sqlx::Error> {
-        let wanted = if power { 2 } else { 1 };
-        let rows = sqlx::query(sql).fetch_all(&mut self.connection).await?;
-        let is: i64 = rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)?;
-        if is == wanted {
+    /// Makes every commit that follows wait for the disk, and reads the setting back: one that did not take would lose
+    /// acknowledged events.
+    pub(super) async fn sync_fully(&mut self) -> Result<(), sqlx::Error> {
+        let is: i64 = sqlx::query_scalar(SET_FULL).fetch_one(&mut self.connection).await?;
+        if is == SYNCHRONOUS_FULL {
             Ok(())
         } else {
-            Err(sqlx::Error::Protocol(format!("synchronous is {is}, not {wanted}")))
+            Err(sqlx::Error::Protocol(format!("synchronous is {is}, not {SYNCHRONOUS_FULL}")))
         }
     }
 
-    /// Writes everything in the transaction that was begun, and commits it.
+    /// Writes everything in one transaction, most often in one turn of the connection's thread: turns are what a lone
+    /// append waits for, beside its sync.
     async fn write(
         &mut self,
         staged: &Staged,
         idempotent: Vec<(Idempotent, Answer<Option<Remembered>>)>,
+        power: bool,
         answers: &mut Answers,
     ) -> Result<(), sqlx::Error> {
+        let begin = if power { BEGIN_FULL } else { BEGIN_NORMAL };
+        let mut script = if idempotent.is_empty() {
+            Script::new(begin)
+        } else {
+            sqlx::query(begin).execute(&mut self.connection).await?;
+            Script::new("")
+        };
         for (entry, answer) in idempotent {
             let known = remember(&mut self.connection, entry).await?;
             answers.idempotent.push((answer, known));
         }
-        let mut script = Script::new("");
         insert_events(&mut script, &staged.events);
         insert_blobs(&mut script, &staged.blobs);
         for (stream, copy, key) in &staged.new_keys {
@@ -248,9 +247,7 @@ impl Writer {
                 .push(");");
         }
         store_changed(&mut script, &mut self.state.projections);
-        if !staged.events.is_empty() {
-            head::advance(&mut script, &staged.frontier);
-        }
+        head::advance(&mut script, &staged.frontier, power);
         script.push("COMMIT");
         // Only what comes often in the same shape is worth a place among the prepared statements.
         let common = staged.events.len() <= EVENTS_COMMON && staged.blobs.len() <= BLOBS_COMMON;

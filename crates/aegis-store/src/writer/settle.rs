@@ -41,7 +41,7 @@ impl Writer {
     }
 
     async fn mark(&mut self) -> Result<(), sqlx::Error> {
-        self.set_synchronous(true).await?;
+        self.sync_fully().await?;
         sqlx::query("UPDATE journal_head SET marker = marker + 1 WHERE one = 1")
             .execute(&mut self.connection)
             .await
@@ -98,7 +98,7 @@ impl Writer {
     }
 
     async fn write_checkpoint(&mut self, size: u64, note: &str) -> Result<(), sqlx::Error> {
-        self.set_synchronous(true).await?;
+        self.sync_fully().await?;
         sqlx::query("BEGIN IMMEDIATE").execute(&mut self.connection).await?;
         self.tiles.write(&mut self.connection).await?;
         sqlx::query("INSERT INTO checkpoints (size, frontier, note) VALUES (?1, ?2, ?3)")
@@ -179,7 +179,7 @@ impl Writer {
     async fn bury(&mut self, stream: StreamId) -> Result<(), sqlx::Error> {
         let now = self.clock.now().micros();
         let name = stream.to_string();
-        self.set_synchronous(true).await?;
+        self.sync_fully().await?;
         sqlx::query("BEGIN IMMEDIATE").execute(&mut self.connection).await?;
         sqlx::query(
             "UPDATE stream_keys SET destroyed_at = ?3 WHERE stream = ?1 AND copy = ?2 AND destroyed_at IS NULL",

@@ -4,8 +4,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use aegis_core::{Body, Durability, StreamId};
-use aegis_kernel::port::{EventQuery, Journal};
-use aegis_store::{OpenError, Store, verify_export};
+use aegis_kernel::port::{BlobCopy, EventQuery, Journal};
+use aegis_store::{OpenError, Store, VerifyOptions, verify, verify_export};
 use aegis_testkit::conformance::journal::fixture::Fixture;
 use sqlx::{Connection, Row};
 
@@ -186,4 +186,49 @@ async fn proofs_and_exports_are_checked_with_the_public_key_alone() {
         }
     }
     store.close().await.unwrap();
+}
+
+/// Gives a folder the shape that it had before migration 4.
+const FORMER_BLOBS: &str = "\
+    CREATE TABLE former (id BLOB PRIMARY KEY, stream TEXT NOT NULL, copy INTEGER NOT NULL, sealed BLOB NOT NULL) \
+        STRICT, WITHOUT ROWID; \
+    INSERT INTO former SELECT id, stream, copy, sealed FROM blobs; \
+    DROP TABLE blobs; \
+    ALTER TABLE former RENAME TO blobs; \
+    CREATE INDEX blobs_stream ON blobs (stream, copy); \
+    DELETE FROM _sqlx_migrations WHERE version = 4";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_of_a_former_version_is_taken_over_with_all_its_blobs() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    let fixture = Fixture::new(44);
+    let stream = StreamId::Execution(fixture.execution());
+    let (kept, kept_ref) = fixture.blob("kept", BlobCopy::Evidence);
+    let (copies, both) = fixture.two_copies("redacted", "exact");
+    let answer = |answer| Body::IterationAnswered { iteration: 1, answer };
+    let bodies = vec![answer(kept_ref), answer(both), Body::WorkingCopiesDestroyed {}];
+    let mut append = fixture.append(stream, None, bodies);
+    append.blobs = copies;
+    append.blobs.push(kept);
+    store.append(append).await.unwrap();
+    store.destroy_working_copies(stream).await.unwrap();
+    store.close().await.unwrap();
+    let mut db = database(folder.path()).await;
+    sqlx::raw_sql(FORMER_BLOBS).execute(&mut db).await.unwrap();
+    db.close().await.unwrap();
+    let options = VerifyOptions { folder: folder.path().to_owned(), blobs: true, ..VerifyOptions::default() };
+    // A copy of a former version is verified as it is: it is not for a reader to change it.
+    let former = verify(&options).await.unwrap();
+    assert!(former.is_sound(), "{:?}", former.damage);
+    assert_eq!((former.blobs, former.blobs_destroyed), (2, 1));
+
+    let store = open(folder.path()).await;
+    assert_eq!(&store.blob(stream, &kept_ref).await.unwrap()[..], b"kept");
+    assert_eq!(&store.blob(stream, &both).await.unwrap()[..], b"redacted");
+    append_one(&store, 45).await;
+    store.close().await.unwrap();
+    let taken = verify(&options).await.unwrap();
+    assert!(taken.is_sound(), "{:?}", taken.damage);
+    assert_eq!((taken.blobs, taken.blobs_destroyed), (2, 1));
 }
