@@ -17,7 +17,7 @@ use aegis_manifest::node::McpServer;
 use aegis_sandbox::{EgressProxy, ProcessSandbox};
 use aegis_security::egress::{Destination, EgressMode, EgressRules};
 use aegis_store::{Door, NodeSecrets};
-use aegis_tools::mcp::{Credentials, McpError, McpParts, McpServers, ServerSettings, http_client};
+use aegis_tools::mcp::{Credentials, HttpClient, McpError, McpParts, McpServers, ServerSettings};
 use async_trait::async_trait;
 use secrecy::SecretString;
 use tokio::sync::{Mutex, mpsc};
@@ -112,7 +112,6 @@ pub(crate) fn open(
     let (journal, clock, ids) = (parts.journal.clone(), parts.clock.clone(), parts.ids.clone());
     let network = ServerNetwork::new(node, Arc::new(EgressProxy::new()), journal, clock, ids)?;
     let (tell, events) = mpsc::channel(EVENTS_WAITING_MAX);
-    let http = http_client().map_err(|error| Diagnosis::internal(error.to_string()))?;
     let out_of_log = Arc::new(OutOfLog::new(parts.secrets.clone()));
     let mcp = McpParts {
         starter: Arc::new(starter::SandboxStarter {
@@ -140,7 +139,7 @@ pub(crate) fn open(
             }
         }),
         on_change: Arc::new(|_, _, _| {}),
-        http,
+        http: HttpClient::default(),
         clock: parts.clock,
     };
     let servers = McpServers::new(settings, reserved.into_iter().collect::<BTreeSet<_>>(), mcp)

@@ -28,6 +28,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::files::place::Failure;
+use crate::tls;
 use outside::{Outside, SignIn};
 use settings::{Remote, Remotes};
 use workshop::{Failed, Workshop};
@@ -68,7 +69,7 @@ impl GitRemotes {
 pub struct GitTools {
     tools: Vec<ToolFacts>,
     workshop: Option<Workshop>,
-    outside: Result<Outside, String>,
+    egress: Arc<dyn Egress>,
     secrets: Arc<dyn Secrets>,
     remotes: RwLock<Remotes>,
     places: Semaphore,
@@ -86,11 +87,10 @@ impl GitTools {
         let GitParts { sandbox, egress, secrets, ids } = parts;
         let workshop = Workshop::open(sandbox, ids);
         let tools = if workshop.is_some() { vec![clone_facts(), push_facts()] } else { Vec::new() };
-        let connector = crate::web::connector().map_err(|error| error.to_string());
         Self {
             tools,
             workshop,
-            outside: connector.map(|connector| Outside { egress, connector }),
+            egress,
             secrets,
             remotes: RwLock::new(remotes.0),
             places: Semaphore::new(CALLS_MAX),
@@ -135,10 +135,9 @@ impl GitTools {
         })
     }
 
-    fn outside(&self) -> Result<&Outside, Failure> {
-        self.outside
-            .as_ref()
-            .map_err(|error| Failure::Tool(ToolError::Internal(format!("TLS cannot be used here: {error}"))))
+    fn outside(&self) -> Result<Outside, Failure> {
+        let connector = tls::connector().map_err(|error| Failure::Tool(ToolError::Internal(error)))?;
+        Ok(Outside { egress: Arc::clone(&self.egress), connector })
     }
 
     /// What the remote is signed in at with; its use is on record before it is used.

@@ -6,6 +6,7 @@
 mod files;
 mod git;
 pub mod mcp;
+mod tls;
 mod web;
 
 pub use files::FileTools;

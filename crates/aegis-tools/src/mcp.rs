@@ -28,7 +28,7 @@ mod upstream;
 pub use error::McpError;
 pub use handler::{ListChanged, Progress, ProgressSink};
 pub use host::McpTools;
-pub use http::http_client;
+pub use http::HttpClient;
 pub use log::LogLine;
 pub use oauth::{Revocation, Tokens};
 pub use offers::{

@@ -3,19 +3,17 @@
 mod exchange;
 mod text;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use aegis_core::{ToolCall, ToolResult, ToolSchema};
 use aegis_kernel::port::{Governed, GovernedKind, ToolContext, ToolError, ToolFacts, ToolHost, WayOut};
 use async_trait::async_trait;
 use reqwest::Url;
-use rustls_platform_verifier::BuilderVerifierExt;
 use serde_json::json;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::{ClientConfig, crypto};
 use tokio_util::sync::CancellationToken;
 
+use crate::tls;
 pub(crate) use exchange::tunnel;
 use exchange::{Fetched, fetch};
 
@@ -33,8 +31,6 @@ const URL_BYTES_MAX: usize = 4096;
 /// The tools of the web.
 pub struct WebTools {
     tools: Vec<ToolFacts>,
-    /// What cannot be had here says why.
-    connector: Result<TlsConnector, String>,
 }
 
 impl std::fmt::Debug for WebTools {
@@ -52,15 +48,8 @@ impl Default for WebTools {
 impl WebTools {
     /// With the certificate authorities of this machine.
     pub fn new() -> Self {
-        Self { tools: vec![facts()], connector: connector().map_err(|error| error.to_string()) }
+        Self { tools: vec![facts()] }
     }
-}
-
-/// TLS with the certificate authorities of this machine.
-pub(crate) fn connector() -> Result<TlsConnector, tokio_rustls::rustls::Error> {
-    let provider = Arc::new(crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    Ok(TlsConnector::from(Arc::new(builder.with_platform_verifier()?.with_no_client_auth())))
 }
 
 fn facts() -> ToolFacts {
@@ -110,12 +99,9 @@ impl ToolHost for WebTools {
                  with mode allow",
             ));
         };
-        let connector = match &self.connector {
-            Ok(connector) => connector,
-            Err(error) => return Err(ToolError::Internal(format!("TLS cannot be used here: {error}"))),
-        };
+        let connector = tls::connector().map_err(ToolError::Internal)?;
         let fetched = tokio::select! {
-            fetched = tokio::time::timeout(TIMEOUT, follow(way.as_ref(), connector, url)) => fetched,
+            fetched = tokio::time::timeout(TIMEOUT, follow(way.as_ref(), &connector, url)) => fetched,
             () = cancel.cancelled() => return Err(ToolError::Cancelled),
         };
         Ok(match fetched {

@@ -123,8 +123,10 @@ impl Connection {
                 (service, Some(stream), killer.keep())
             }
             Reach::Address { url, headers, .. } => {
+                let inner = opening.parts.http.get();
+                let inner = inner.map_err(|error| Failure::new(ServerEnd::NotStarted, error.to_string()))?;
                 let client = CredentialedClient {
-                    inner: opening.parts.http.clone(),
+                    inner,
                     tenant: opening.tenant.clone(),
                     server: settings.name.clone(),
                     headers: headers.clone().into(),

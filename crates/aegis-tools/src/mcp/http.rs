@@ -1,7 +1,7 @@
 //! Streamable HTTP with credentials that are resolved for each request.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ::http::{HeaderName, HeaderValue};
@@ -24,16 +24,26 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The HTTP client for servers: no redirects, which would carry credentials elsewhere, and no proxy of the environment.
-///
-/// # Errors
-/// If TLS cannot be set up.
-pub fn http_client() -> Result<reqwest::Client, reqwest::Error> {
-    reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .connect_timeout(CONNECT_TIMEOUT)
-        .pool_idle_timeout(IDLE_TIMEOUT)
-        .build()
+/// It is made when the first server is called: it reads the certificate authorities of the machine.
+#[derive(Debug, Default)]
+pub struct HttpClient(OnceLock<Result<reqwest::Client, reqwest::Error>>);
+
+impl HttpClient {
+    /// The client; its connections are shared.
+    pub(super) fn get(&self) -> Result<reqwest::Client, &reqwest::Error> {
+        let made = self.0.get_or_init(|| {
+            reqwest::Client::builder()
+                .redirect(reqwest::redirect::Policy::none())
+                .no_proxy()
+                .connect_timeout(CONNECT_TIMEOUT)
+                .pool_idle_timeout(IDLE_TIMEOUT)
+                .build()
+        });
+        match made {
+            Ok(client) => Ok(client.clone()),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// The SDK's client, which adds the server's headers to each request.

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use super::error::McpError;
 use super::handler::{ListChanged, ProgressSink};
 use super::host::McpTools;
+use super::http::HttpClient;
 use super::log::LogLine;
 use super::oauth::{Revocation, SignInError, Tokens};
 use super::offers;
@@ -43,8 +44,8 @@ pub struct McpParts {
     pub events: ServerEvents,
     /// Told which lists change.
     pub on_change: ServerListChanges,
-    /// Calls addresses; see [`http_client`](super::http_client).
-    pub http: reqwest::Client,
+    /// Calls addresses.
+    pub http: HttpClient,
     /// The time, for logs.
     pub clock: Arc<dyn Clock>,
 }

@@ -8,7 +8,7 @@ use aegis_core::{Body, ExecutionId, Name, Tenant, Timestamp, ToolCall};
 use aegis_kernel::port::{ToolContext, Workspace};
 use aegis_testkit::TestClock;
 use aegis_tools::mcp::{
-    Credentials, McpParts, McpServers, McpTools, PinStore, ServerSettings, Starter, Tokens, http_client,
+    Credentials, HttpClient, McpParts, McpServers, McpTools, PinStore, ServerSettings, Starter, Tokens,
 };
 use async_trait::async_trait;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -84,7 +84,7 @@ pub(super) fn bench_with(
         pins: pins.clone(),
         events: Arc::new(move |_: &Tenant, body: Body| record.lock().unwrap().push(body)),
         on_change: Arc::new(|_: &Tenant, _: &Name, _| {}),
-        http: http_client().unwrap(),
+        http: HttpClient::default(),
         clock: Arc::new(TestClock::at(Timestamp::from_micros(1))),
     };
     Bench { servers: McpServers::new(settings, BTreeSet::new(), parts).unwrap(), events, memory }
