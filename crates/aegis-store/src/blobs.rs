@@ -33,6 +33,7 @@ async fn read_copy(
     commitment: &Sha256,
 ) -> Result<Bytes, JournalError> {
     let name = stream.to_string();
+    // The copies are named so that the index serves.
     let row = sqlx::query(
         "SELECT b.sealed, k.key, k.destroyed_at, b.copy FROM blobs b \
          LEFT JOIN stream_keys k ON k.stream = b.stream AND k.copy = b.copy \

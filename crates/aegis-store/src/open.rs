@@ -27,6 +27,8 @@ static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite")
 
 /// Readers at the same time.
 const READERS_MAX: u32 = 4;
+/// The write-ahead log is not much longer than this in the course of things: 4000 pages, then it begins anew.
+const LOG_BYTES_COMMON: u64 = 32 << 20;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How a store is opened.
@@ -133,7 +135,18 @@ async fn open_writer(folder: &Folder) -> Result<SqliteConnection, OpenError> {
         .connect()
         .await?;
     MIGRATIONS.run(&mut connection).await?;
+    shorten_log(&mut connection, folder).await?;
     Ok(connection)
+}
+
+/// Empties a write-ahead log that a change of the schema made long: it is only ever overwritten from its beginning, and
+/// what it holds of texts that are destroyed later would stay behind.
+async fn shorten_log(connection: &mut SqliteConnection, folder: &Folder) -> Result<(), OpenError> {
+    let log = folder.journal().with_extension("db-wal");
+    if std::fs::metadata(&log).is_ok_and(|log| log.len() > LOG_BYTES_COMMON) {
+        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(connection).await?;
+    }
+    Ok(())
 }
 
 fn read_note(note: &str, signer: &SigningKey, folder: &Folder) -> Result<Checkpoint, OpenError> {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use aegis_core::{BlobId, Sha256};
+use aegis_core::{BlobId, Sha256, StreamId};
 use serde_json::Value;
 use sqlx::{Row, SqliteConnection};
 
@@ -49,18 +49,18 @@ pub(super) async fn check(
             let mut references = Vec::new();
             collect(&leaf, &mut references);
             let signed = envelopes.of(&leaf);
-            let stream = leaf.get("stream").and_then(Value::as_str).unwrap_or_default();
+            let homes = homes(&leaf);
             for (id, commitment) in references {
-                if seen.insert(id) {
+                if seen.insert((id, commitment)) {
                     let looked =
-                        check_one(connection, keys.as_ref(), (stream, id, seq), &commitment, report).await?;
+                        check_one(connection, keys.as_ref(), (id, seq, &homes), &commitment, report).await?;
                     if let Some(signed) = signed.as_ref().filter(|signed| signed.text == id) {
                         let text =
                             if let Looked::Opened(text) = &looked { Some(text.as_slice()) } else { None };
                         envelopes.check(signed, seq, text, report);
                     }
-                    if let Looked::Destroyed { copy } = looked {
-                        destruction.found.push((id, seq, stream.to_owned(), copy));
+                    if let Looked::Destroyed { stream, copy } = looked {
+                        destruction.found.push((id, seq, stream, copy));
                     }
                 }
             }
@@ -109,6 +109,15 @@ impl Destruction {
     }
 }
 
+/// Where the blobs of an event lie: in its own stream, and the document that a run runs in its agent's.
+fn homes(leaf: &Value) -> [String; 2] {
+    let own = leaf.get("stream").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let created = leaf.get("kind").and_then(Value::as_str) == Some("execution.created");
+    let agent = leaf.pointer("/body/agent").and_then(Value::as_str);
+    let agent = agent.filter(|_| created).and_then(|agent| Some(StreamId::Agent(agent.parse().ok()?)));
+    [agent.map_or_else(|| own.clone(), |agent| agent.to_string()), own]
+}
+
 /// Every object that is a reference: it has an id and a commitment.
 fn collect(value: &Value, references: &mut Vec<(BlobId, Sha256)>) {
     match value {
@@ -130,8 +139,8 @@ fn collect(value: &Value, references: &mut Vec<(BlobId, Sha256)>) {
 enum Looked {
     /// Its bytes, which match.
     Opened(Vec<u8>),
-    /// It was destroyed: which copy it was.
-    Destroyed { copy: i64 },
+    /// It was destroyed: its stream, and which copy it was.
+    Destroyed { stream: String, copy: i64 },
     /// Nothing to go on with; the report says why.
     Nothing,
 }
@@ -139,41 +148,44 @@ enum Looked {
 async fn check_one(
     connection: &mut SqliteConnection,
     keys: Option<&KeyRing>,
-    (stream, id, seq): (&str, BlobId, u64),
+    (id, seq, homes): (BlobId, u64, &[String; 2]),
     commitment: &Sha256,
     report: &mut VerifyReport,
 ) -> Result<Looked, OpenError> {
+    let [one, other] = homes;
+    // The copies are named so that the index serves.
     let row = sqlx::query(
-        "SELECT b.sealed, k.key, k.destroyed_at, b.copy FROM blobs b \
+        "SELECT b.sealed, b.stream, k.key, k.destroyed_at, b.copy FROM blobs b \
          LEFT JOIN stream_keys k ON k.stream = b.stream AND k.copy = b.copy \
-         WHERE b.stream = ?1 AND b.copy IN (0, 1) AND b.id = ?2",
+         WHERE b.stream IN (?2, ?3) AND b.copy IN (0, 1) AND b.id = ?1",
     )
-    .bind(stream.to_owned())
     .bind(id.uuid().as_bytes().to_vec())
+    .bind(one.clone())
+    .bind(other.clone())
     .fetch_optional(connection)
     .await?;
     let Some(row) = row else {
         report.found(Damage::BlobMissing { id, seq });
         return Ok(Looked::Nothing);
     };
-    if row.try_get::<Option<i64>, _>(2)?.is_some() {
-        return Ok(Looked::Destroyed { copy: row.try_get(3)? });
+    if row.try_get::<Option<i64>, _>(3)?.is_some() {
+        return Ok(Looked::Destroyed { stream: row.try_get(1)?, copy: row.try_get(4)? });
     }
     let Some(keys) = keys else {
         report.blobs_unchecked += 1;
         return Ok(Looked::Nothing);
     };
-    let key = match row.try_get::<Option<i64>, _>(1)? {
+    let key = match row.try_get::<Option<i64>, _>(2)? {
         Some(key) => keys.get(key).await?,
         None => None,
     };
-    if key.is_none() && row.try_get::<i64, _>(3)? == WORKING {
+    if key.is_none() && row.try_get::<i64, _>(4)? == WORKING {
         // Copies of the keys hold no keys of working copies.
         report.blobs_unchecked += 1;
         return Ok(Looked::Nothing);
     }
     let sealed: &[u8] = row.try_get(0)?;
-    let opened = key.map(|key| open_blob(&key, stream, id, sealed, commitment));
+    let opened = key.map(|key| open_blob(&key, row.try_get(1).unwrap_or_default(), id, sealed, commitment));
     match opened {
         Some(Ok(bytes)) => {
             report.blobs += 1;

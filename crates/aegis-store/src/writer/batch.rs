@@ -108,6 +108,7 @@ impl Writer {
         };
         if staged.events.is_empty() && batch.idempotent.is_empty() {
             // Every append was refused: there is nothing to wait for.
+            self.keep_within_limits(0);
             answers.send();
             return Ok(());
         }
@@ -291,26 +292,33 @@ impl Writer {
 
     fn committed(&mut self, staged: Staged, power: bool) {
         let now = Instant::now();
-        let state = &mut self.state;
         for row in &staged.events {
             let tiles = &mut self.tiles;
             self.frontier.push_with(Sha256::from_bytes(row.hash), |node, hash| tiles.complete(node, &hash));
         }
-        if state.positions.len() + staged.positions.len() > POSITIONS_MAX {
-            state.positions.clear();
-        }
+        let wrote = !staged.events.is_empty();
+        self.keep_within_limits(staged.positions.len());
+        let state = &mut self.state;
         state.positions.extend(staged.positions);
-        state.projections.trim(RECORDS_MAX);
-        if !staged.events.is_empty() {
+        if wrote {
             state.checkpoint_due.get_or_insert(now + CHECKPOINT_DELAY);
             self.announced.committed.send_replace(self.frontier.size());
         }
-        if power {
+        // Without an event the head stayed as it was, and SQLite syncs nothing for a page that did not change.
+        if power && wrote {
             state.marker_due = None;
             self.announce_head();
         } else {
             state.marker_due.get_or_insert(now + MARKER_DELAY);
         }
+    }
+
+    /// Forgets what can be read again where there is much of it, before so many positions more are kept.
+    fn keep_within_limits(&mut self, more: usize) {
+        if self.state.positions.len() + more > POSITIONS_MAX {
+            self.state.positions.clear();
+        }
+        self.state.projections.trim(RECORDS_MAX);
     }
 
     /// Drops everything that a batch that was not committed may have changed in memory.

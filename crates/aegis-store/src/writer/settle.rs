@@ -15,6 +15,9 @@ use crate::projection::{Projections, Row};
 use crate::seal::SealKey;
 use crate::{archive, leaves};
 
+/// Changes a row, so that the commit has something to sync.
+const MARK: &str = "UPDATE journal_head SET marker = marker + 1 WHERE one = 1";
+
 impl Writer {
     pub(super) fn announce_head(&self) {
         let head = Head { size: self.frontier.size(), root: self.frontier.root() };
@@ -42,10 +45,7 @@ impl Writer {
 
     async fn mark(&mut self) -> Result<(), sqlx::Error> {
         self.sync_fully().await?;
-        sqlx::query("UPDATE journal_head SET marker = marker + 1 WHERE one = 1")
-            .execute(&mut self.connection)
-            .await
-            .map(|_| ())
+        sqlx::query(MARK).execute(&mut self.connection).await.map(drop)
     }
 
     /// Whether a write failed because the disk is full, and the ballast made room. Pages that found no room were not
@@ -196,6 +196,8 @@ impl Writer {
         ] {
             sqlx::query(sql).bind(name.clone()).bind(WORKING).execute(&mut self.connection).await?;
         }
+        // What was buried before changes nothing, and a transaction that changes nothing is not synced.
+        sqlx::query(MARK).execute(&mut self.connection).await?;
         sqlx::query("COMMIT").execute(&mut self.connection).await?;
         // FULL synced all commits before this one too.
         self.state.marker_due = None;

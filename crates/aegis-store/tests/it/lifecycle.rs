@@ -213,6 +213,10 @@ async fn a_folder_of_a_former_version_is_taken_over_with_all_its_blobs() {
     append.blobs.push(kept);
     store.append(append).await.unwrap();
     store.destroy_working_copies(stream).await.unwrap();
+    let (long, long_ref) = fixture.blob(&"long ".repeat(4 << 20), BlobCopy::Evidence);
+    let mut append = fixture.append(stream, None, vec![answer(long_ref)]);
+    append.blobs.push(long);
+    store.append(append).await.unwrap();
     store.close().await.unwrap();
     let mut db = database(folder.path()).await;
     sqlx::raw_sql(FORMER_BLOBS).execute(&mut db).await.unwrap();
@@ -221,14 +225,16 @@ async fn a_folder_of_a_former_version_is_taken_over_with_all_its_blobs() {
     // A copy of a former version is verified as it is: it is not for a reader to change it.
     let former = verify(&options).await.unwrap();
     assert!(former.is_sound(), "{:?}", former.damage);
-    assert_eq!((former.blobs, former.blobs_destroyed), (2, 1));
+    assert_eq!((former.blobs, former.blobs_destroyed), (3, 1));
 
     let store = open(folder.path()).await;
+    let log = std::fs::metadata(folder.path().join("journal.db-wal")).unwrap().len();
+    assert!(log < 1 << 20, "the write-ahead log still holds {log} bytes of the former table");
     assert_eq!(&store.blob(stream, &kept_ref).await.unwrap()[..], b"kept");
     assert_eq!(&store.blob(stream, &both).await.unwrap()[..], b"redacted");
     append_one(&store, 45).await;
     store.close().await.unwrap();
     let taken = verify(&options).await.unwrap();
     assert!(taken.is_sound(), "{:?}", taken.damage);
-    assert_eq!((taken.blobs, taken.blobs_destroyed), (2, 1));
+    assert_eq!((taken.blobs, taken.blobs_destroyed), (3, 1));
 }

@@ -244,3 +244,39 @@ async fn a_changed_or_missing_blob_is_named_and_a_destroyed_one_is_not() {
         ]
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_document_of_a_run_is_looked_for_where_its_agent_has_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    let fixture = Fixture::new(34);
+    let (agent, name) = (fixture.agent(), "kept".parse().unwrap());
+    let (text, document) = fixture.blob("the document", BlobCopy::Evidence);
+    let mut deployed = fixture.deployed(&name, "1.0.0");
+    let mut created = fixture.created(agent, &name);
+    let (input_text, input) = fixture.blob("the input", BlobCopy::Evidence);
+    let Body::AgentDeployed { document: one, .. } = &mut deployed else { panic!("no deployment") };
+    *one = document;
+    let Body::ExecutionCreated { document: other, input: of, .. } = &mut created else { panic!("no run") };
+    (*other, *of) = (document, input);
+    let mut append = fixture.append(StreamId::Agent(agent), Some(0), vec![deployed]);
+    append.blobs.push(text);
+    let first = store.append(append).await.unwrap().seq;
+    let mut append = fixture.append(StreamId::Execution(fixture.execution()), Some(0), vec![created]);
+    append.blobs.push(input_text);
+    store.append(append).await.unwrap();
+    store.close().await.unwrap();
+    let options = VerifyOptions { folder: folder.path().to_owned(), blobs: true, ..VerifyOptions::default() };
+    assert_eq!(verify(&options).await.unwrap().blobs, 2);
+
+    // The agent's own event cannot be read: the run's still says where the text is.
+    let mut db = database(folder.path()).await;
+    let unread = sqlx::query("UPDATE events SET leaf = x'00' WHERE seq = ?1").bind(first.cast_signed());
+    unread.execute(&mut db).await.unwrap();
+    db.close().await.unwrap();
+    let report = verify(&options).await.unwrap();
+    assert_eq!(report.blobs, 2);
+    let about_blobs =
+        |damage: &Damage| matches!(damage, Damage::BlobMissing { .. } | Damage::BlobChanged { .. });
+    assert!(!report.damage.is_empty() && !report.damage.iter().any(about_blobs), "{:?}", report.damage);
+}
